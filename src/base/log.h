@@ -1,0 +1,16 @@
+// What bitctl has to say about itself. In a run it goes to logs/bitctl.log, from a thread of its own so that
+// no caller waits for a disk; readers and short commands say it on stderr. Never on stdout, never into the
+// panel.
+#pragma once
+
+#include <string>
+
+namespace bitctl {
+
+// "debug", "info", "warn" or "error"; the environment's BITCTL_LOG_LEVEL wins where it is set.
+void log_to_stderr(const std::string& level = "warn");
+void log_to_file(const std::string& path);
+// Writes out what is queued; call it before the process ends.
+void flush_log();
+
+}  // namespace bitctl

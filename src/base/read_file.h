@@ -1,0 +1,18 @@
+// Reading small files that anybody may have written: nothing here blocks, follows a planted link, or trusts a
+// size.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "base/result.h"
+
+namespace bitctl {
+
+enum class Links { follow, refuse };
+
+// The whole content of a regular file of at most `limit` bytes. A FIFO, folder, device or larger file is
+// Error::damaged with the reason; a missing file is Error::not_found. Never blocks.
+Result<std::string> read_small_file(const std::string& path, size_t limit, Links links = Links::refuse);
+
+}  // namespace bitctl

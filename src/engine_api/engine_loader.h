@@ -1,0 +1,17 @@
+// Loads the libtorch engine module: RTLD_NOW | RTLD_LOCAL, on first use, never unloaded. It takes 0.2-1.5 s,
+// so call it on a background thread. All signals are blocked around it.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "engine_api/engine_api.h"
+
+namespace bitctl {
+
+// Error::not_found where there is no module (bitctl works without), Error::invalid where it speaks another
+// ABI, Error::io where it cannot be loaded (another torch, say), with the loader's reason. Thread-safe; loads
+// once.
+Result<const bitctl_engine*> load_engine(const std::string& path);
+
+}  // namespace bitctl
