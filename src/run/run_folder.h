@@ -1,4 +1,5 @@
-// One run, one folder: the names of what lies in it, and how a run is found. Pure paths; nothing is created here.
+// One run, one folder: the names of what lies in it, and how a run is found. Pure paths; nothing is created
+// here.
 #pragma once
 
 #include <string>
@@ -31,9 +32,9 @@ class RunFolder {
   std::string path_;
 };
 
-// `name` is a run id, its unique prefix, or a run folder; empty means runs/latest below `folder`, else the newest
-// run of this user. Looks in <folder>/runs and in $XDG_STATE_HOME/bitctl/runs. Error::not_found says where it
-// looked, Error::invalid names the candidates of a prefix that is not unique.
+// `name` is a run id, its unique prefix, or a run folder; empty means runs/latest below `folder`, else the
+// newest run of this user. Looks in <folder>/runs and in $XDG_STATE_HOME/bitctl/runs. Error::not_found says
+// where it looked, Error::invalid names the candidates of a prefix that is not unique.
 Result<RunFolder> find_run(const std::string& name, const std::string& folder);
 
 // The runs of <folder>/runs, or with `all` every run of this user; newest first.

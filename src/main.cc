@@ -1,0 +1,36 @@
+// bitctl: launches a PyTorch training, keeps it alive, never loses its work, and lets people talk to the
+// model.
+#include <cstdio>
+#include <exception>
+
+#include <CLI/CLI.hpp>
+
+#include "base/exit_code.h"
+#include "base/log.h"
+#include "commands/commands.h"
+
+int main(int argc, char** argv) {
+  using namespace bitctl;
+  try {
+    CLI::App app(
+        "Launches a PyTorch training, keeps it alive, never loses its work, and lets you talk to the model.",
+        "bitctl");
+    app.set_version_flag("--version", BITCTL_VERSION);
+    app.require_subcommand(1);
+    Action action;
+    add_pulse_command(app, action);
+    add_status_command(app, action);
+    add_schema_command(app, action);
+    add_chat_command(app, action);
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      return app.exit(error) == 0 ? kOk : kUsage;
+    }
+    log_to_stderr();
+    return action();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bitctl: %s\n", error.what());
+    return kOwnFailure;
+  }
+}
