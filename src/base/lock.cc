@@ -36,12 +36,50 @@ void write_holder(int fd) {
   }
 }
 
+// The pauses between tries: short at first, never past the deadline.
+class Patience {
+ public:
+  explicit Patience(Duration limit) : deadline_(std::chrono::steady_clock::now() + limit) {}
+
+  // False once the time is up.
+  bool wait() {
+    const Mono now = std::chrono::steady_clock::now();
+    if (now >= deadline_) return false;
+    std::this_thread::sleep_for(std::min<Duration>(pause_, deadline_ - now));
+    pause_ = std::min(pause_ * 2, milliseconds(50));
+    return true;
+  }
+
+ private:
+  Mono deadline_;
+  milliseconds pause_{1};
+};
+
+int try_flock(int fd, FileLock::Mode mode) {
+  const int operation = (mode == FileLock::Mode::exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB;
+  int rc = 0;
+  while ((rc = ::flock(fd, operation)) != 0 && errno == EINTR) {
+  }
+  return rc;
+}
+
+tl::unexpected<Error> held(const std::string& path, const std::string& holders) {
+  return fail(ErrorKind::locked,
+              fmt::format("{} is held by {}", path, holders.empty() ? "another process" : holders));
+}
+
 std::string describe(pid_t pid) {
   const std::string command = command_of(pid);
   const std::string started = start_time_of(pid);
   std::string text = fmt::format("pid {}", pid);
   if (!started.empty()) text += fmt::format(" (started {})", started);
   if (!command.empty()) text += ": " + command;
+  return text;
+}
+
+std::string holders_by_kernel(const std::string& path) {
+  std::string text;
+  for (const pid_t pid : lock_holder_pids(path)) text += (text.empty() ? "" : ", ") + describe(pid);
   return text;
 }
 
@@ -66,9 +104,7 @@ std::vector<pid_t> lock_holder_pids(const std::string& path) {
 }
 
 std::string lock_holders(const std::string& path) {
-  std::string text;
-  for (const pid_t pid : lock_holder_pids(path)) text += (text.empty() ? "" : ", ") + describe(pid);
-  if (!text.empty()) return text;
+  if (std::string text = holders_by_kernel(path); !text.empty()) return text;
   const auto written = read_small_file(path, 4096);
   if (!written || written->empty()) return {};
   std::istringstream lines(*written);
@@ -80,29 +116,29 @@ std::string lock_holders(const std::string& path) {
 }
 
 Result<FileLock> FileLock::acquire(const std::string& path, Mode mode, Duration limit) {
-  const Mono deadline = std::chrono::steady_clock::now() + limit;
+  Patience patience(limit);
   const bool exclusive = mode == Mode::exclusive;
-  milliseconds pause(1);
   while (true) {
     const int flags = exclusive ? O_RDWR | O_CREAT : O_RDONLY;
     Fd fd(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0666));
     if (!fd) return fail_errno("cannot open lock " + path);
-    if (::flock(fd.get(), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) {
+    if (try_flock(fd.get(), mode) == 0) {
       if (!is_same_file(fd.get(), path)) continue;
       if (exclusive) write_holder(fd.get());
       return FileLock(std::move(fd), path);
     }
-    if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return fail_errno("cannot lock " + path);
-    const Mono now = std::chrono::steady_clock::now();
-    if (now >= deadline) {
-      const std::string holders = lock_holders(path);
-      return fail(ErrorKind::locked,
-                  fmt::format("{} is held by {}", path, holders.empty() ? "another process" : holders));
-    }
-    std::this_thread::sleep_for(std::min<Duration>(pause, deadline - now));
-    pause = std::min(pause * 2, milliseconds(50));
+    if (!patience.wait()) return held(path, lock_holders(path));
   }
+}
+
+Status lock_descriptor(int fd, FileLock::Mode mode, Duration limit, const std::string& path) {
+  Patience patience(limit);
+  while (try_flock(fd, mode) != 0) {
+    if (errno != EWOULDBLOCK) return fail_errno("cannot lock " + path);
+    if (!patience.wait()) return held(path, holders_by_kernel(path));
+  }
+  return {};
 }
 
 }  // namespace bitctl

@@ -36,6 +36,10 @@ class FileLock {
   std::string path_;
 };
 
+// The same for a descriptor that one has already opened; the lock lives as long as its open file description.
+// `path` is for the message. Writes nothing into the file.
+Status lock_descriptor(int fd, FileLock::Mode mode, Duration limit, const std::string& path);
+
 // Who holds a lock on the file, as the kernel tells it (/proc/locks), else as the file's own text says.
 // One sentence; empty where nobody is known.
 std::string lock_holders(const std::string& path);

@@ -120,7 +120,12 @@ tl::expected<Json, JsonError> parse_strict_json(std::string_view text, size_t ma
   const char* furthest = text.data();
   const bool ok = Json::sax_parse(CountingIterator(text.data(), &furthest),
                                   CountingIterator(text.data() + text.size(), &furthest), &builder);
-  if (ok) return std::move(builder.root);
+  if (ok) {
+    // To the parser a NUL is the end of its input, whatever comes after it.
+    const size_t nul = text.find('\0');
+    if (nul != std::string_view::npos) return tl::unexpected(JsonError{nul, "a NUL byte"});
+    return std::move(builder.root);
+  }
   const size_t byte = builder.refused() ? static_cast<size_t>(furthest - text.data()) : builder.byte();
   return tl::unexpected(JsonError{std::min(byte, text.size()), builder.reason()});
 }

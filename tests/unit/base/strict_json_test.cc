@@ -35,6 +35,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Bad{"duplicate", R"({"a": 1, "a": 2})", 12, "duplicate key \"a\""},
                     Bad{"duplicate_when_unescaped", R"({"a": 1, "\u0061": 2})", 17, "duplicate key \"a\""},
                     Bad{"trailing", "{} x", 3, "syntax error"},
+                    Bad{"nul_padding", std::string("{}\0", 3), 2, "a NUL byte"},
+                    Bad{"trailing_behind_nul", std::string("{}\0x", 4), 2, "a NUL byte"},
                     Bad{"deep", "[[[[[1]]]]]", 5, "nested deeper than 4"},
                     Bad{"overflow", "[1e999]", 5, "number overflow"},
                     Bad{"truncated", R"({"a": )", 6, "syntax error"},
