@@ -2,12 +2,14 @@
 
 #include <cstdio>
 
+#include "base/text.h"
 #include "base/visible_text.h"
 
 namespace bitctl {
 
 int complain(const Error& error, int code) {
-  std::fprintf(stderr, "bitctl: %s\n", visible_text(error.message, Newlines::keep).c_str());
+  for (const std::string& line : split(visible_text(error.message, Newlines::keep), '\n'))
+    std::fprintf(stderr, "bitctl: %s\n", line.c_str());
   return code;
 }
 

@@ -18,7 +18,7 @@ void add_status_command(CLI::App& app, Action& action);
 void add_schema_command(CLI::App& app, Action& action);
 void add_chat_command(CLI::App& app, Action& action);
 
-// "bitctl: <message>" on stderr; returns the code.
+// "bitctl: <message>" on stderr, line by line; returns the code.
 int complain(const Error& error, int code);
 
 }  // namespace bitctl
