@@ -35,6 +35,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Bad{"duplicate", R"({"a": 1, "a": 2})", 12, "duplicate key \"a\""},
                     Bad{"duplicate_when_unescaped", R"({"a": 1, "\u0061": 2})", 17, "duplicate key \"a\""},
                     Bad{"trailing", "{} x", 3, "syntax error"},
+                    Bad{"nul_padding", std::string("{}\0", 3), 2, "a NUL byte"},
+                    Bad{"trailing_behind_nul", std::string("{}\0x", 4), 2, "a NUL byte"},
                     Bad{"deep", "[[[[[1]]]]]", 5, "nested deeper than 4"},
                     Bad{"overflow", "[1e999]", 5, "number overflow"},
                     Bad{"truncated", R"({"a": )", 6, "syntax error"},
@@ -48,6 +50,18 @@ TEST(StrictJson, EveryPrefixOfADocumentIsRefused) {
   for (size_t size = 0; size < text.size(); ++size)
     EXPECT_FALSE(parse_strict_json(std::string_view(text).substr(0, size))) << size;
   EXPECT_TRUE(parse_strict_json(text));
+}
+
+TEST(StrictJson, TellsWhereTheOutermostValuesBegin) {
+  const std::string text = R"({"a":1, "b" : {"a": 2, "c": 3},"\u0064":)"
+                           "\n\t"
+                           R"([4], "a:b" : -5})";
+  ValueOffsets offsets;
+  ASSERT_TRUE(parse_strict_json(text, 64, &offsets));
+  EXPECT_EQ(offsets, (ValueOffsets{{"a", text.find("1")},
+                                   {"b", text.find("{\"a\": 2")},
+                                   {"d", text.find("[4]")},
+                                   {"a:b", text.find("-5")}}));
 }
 
 TEST(DumpLine, ReplacesInvalidUtf8) { EXPECT_EQ(dump_line(Json("a\xff")), "\"a\xef\xbf\xbd\""); }
