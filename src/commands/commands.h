@@ -3,10 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
+#include "base/clock.h"
 #include "base/result.h"
 
 namespace bitctl {
@@ -17,6 +19,10 @@ void add_pulse_command(CLI::App& app, Action& action);
 void add_status_command(CLI::App& app, Action& action);
 void add_schema_command(CLI::App& app, Action& action);
 void add_chat_command(CLI::App& app, Action& action);
+
+// An option that takes a duration: "30s", "1h30m", or a plain number of seconds.
+CLI::Option* add_duration_option(CLI::App& app, const std::string& name, std::optional<Duration>& out,
+                                 const std::string& help);
 
 // "bitctl: <message>" on stderr; returns the code.
 int complain(const Error& error, int code);
