@@ -29,7 +29,7 @@ def held(path):
         try:
             yield
         finally:
-            os.close(descriptor)
+            _release(descriptor)
 
 
 def keep(path):
@@ -45,7 +45,7 @@ def let_go(path):
     with _mutex:
         descriptor = _kept.pop(os.path.realpath(path), None)
         if descriptor is not None:
-            os.close(descriptor)
+            _release(descriptor)
 
 
 def temporary_prefix(path):
@@ -66,6 +66,12 @@ def _acquire(path):
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _release(descriptor):
+    # To close it would not do where another thread has forked meanwhile: the child has a copy.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _wait_for(descriptor, lock):
@@ -116,7 +122,7 @@ def _sweep(path):
 
 
 def _forget_in_child():
-    # A forked DataLoader worker shares the open file: unless it is closed here, the lock outlives its holder.
+    # A forked DataLoader worker shares the open file: unless it is closed here, the lock outlives a killed holder.
     global _mutex
     _mutex = threading.RLock()
     for descriptor in _kept.values():

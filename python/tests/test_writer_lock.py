@@ -104,9 +104,28 @@ def test_single_writes_of_several_processes_take_turns(path, monkeypatch):
     assert_obeys("pulse.v1", path)
 
 
-def test_a_forked_worker_does_not_keep_the_lock(path):
+def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_run(path):
+    first = start_writer(path, textwrap.dedent("""
+        import os
+        worker = os.fork()
+        if worker:
+            print(worker, flush=True)
+        time.sleep(600)
+    """))
+    worker = int(first.stdout.readline())
+    assert is_locked(path)
+    first.kill()
+    first.wait()
+    try:
+        assert not is_locked(path)
+        os.kill(worker, 0)  # it still lives
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_a_worker_forked_in_the_middle_of_a_write_does_not_keep_the_lock(path):
     reader, writer = os.pipe()
-    with pulse.Pulse(path, 3):
+    with _writer_lock.held(path):
         child = os.fork()
         if child == 0:
             os.close(writer)

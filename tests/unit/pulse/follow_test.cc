@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "pulse/write.h"
+#include "unit/schema_check.h"
 #include "unit/temporary_folder.h"
 
 namespace bitctl {
@@ -216,6 +217,12 @@ class FollowerTest : public testing::Test {
     });
     follower_->start();
     return *follower_;
+  }
+
+  void TearDown() override {
+    if (std::filesystem::exists(path_)) {
+      EXPECT_EQ(schema_complaints("pulse.v1", read_text(path_)), "");
+    }
   }
 
   // Runs the loop until something is so; a deadline far beyond need.
