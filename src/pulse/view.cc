@@ -92,7 +92,9 @@ std::vector<std::string> panel_lines(const PulseStatus& status, const RunLabels&
     lines = {ending_line(status)};
     if (has_more_to_say(status)) lines.push_back(visible_text(status.message));
   }
-  for (std::string& line : lines) line = clipped(line, terminal.columns);
+  // The reason of an error is shown whole; nothing is drawn over it any more.
+  if (status.status != TrainingState::error)
+    for (std::string& line : lines) line = clipped(line, terminal.columns);
   if (running) lines.insert(lines.begin() + 2, bar(progress_percent(status), terminal));
   if (status.status == TrainingState::error) lines[0] = painted(lines[0], kRed, terminal);
   if (status.status == TrainingState::done) lines[0] = painted(lines[0], kGreen, terminal);

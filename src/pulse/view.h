@@ -1,5 +1,6 @@
 // A training as people see it. Pure: a status and what else is known go in, text comes out. The lines are
-// safe for a terminal whatever the trainer wrote, and fit its width.
+// safe for a terminal whatever the trainer wrote, and fit its width; only the reason of an error, which is
+// the last thing shown, may be longer.
 #pragma once
 
 #include <cstdint>

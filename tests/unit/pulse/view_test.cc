@@ -94,6 +94,9 @@ TEST(Panel, FitsTheTerminal) {
          panel_lines(status, labels, kNow, {.interactive = true, .columns = columns}))
       EXPECT_LE(columns_of(line), std::max<size_t>(columns, 3)) << line;
   EXPECT_EQ(panel_lines(status, labels, kNow, kPipe)[5], status.message);
+  status.status = TrainingState::error;
+  EXPECT_EQ(panel_lines(status, labels, kNow, {.interactive = true, .columns = 40})[0],
+            "❌ " + status.message);
 }
 
 TEST(Panel, IsColouredOnlyWhereColourIsWanted) {
