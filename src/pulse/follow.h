@@ -63,7 +63,8 @@ class Follower {
  public:
   using OnStep = std::function<void(const FollowStep&)>;
 
-  // Nothing is read before start(). After a step with an `end` the follower sleeps.
+  // Nothing is read before start(). After a step with an `end` the follower sleeps. `on_step` must not
+  // destroy it.
   Follower(EventLoop& loop, std::string path, Duration interval, OnStep on_step,
            const Clock& clock = system_clock());
   ~Follower();
