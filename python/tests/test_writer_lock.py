@@ -107,9 +107,8 @@ def test_single_writes_of_several_processes_take_turns(path, monkeypatch):
 def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_run(path):
     first = start_writer(path, textwrap.dedent("""
         import os
-        worker = os.fork()
-        if worker:
-            print(worker, flush=True)
+        if os.fork() == 0:
+            print(os.getpid(), flush=True)  # the worker itself: it is past the fork
         time.sleep(600)
     """))
     worker = int(first.stdout.readline())
