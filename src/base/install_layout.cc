@@ -23,7 +23,9 @@ std::string environment(const char* name) {
 
 std::string xdg_home(const char* variable, const std::string& otherwise) {
   const std::string base = environment(variable);
-  return (base.starts_with('/') ? base : home_folder() + otherwise) + "/bitctl";
+  if (base.starts_with('/')) return base + "/bitctl";
+  const std::string home = home_folder();
+  return home.empty() ? "" : home + otherwise + "/bitctl";
 }
 
 bool is_executable(const std::string& path) {
@@ -47,7 +49,7 @@ const InstallLayout& install_layout() {
 std::string home_folder() {
   if (const std::string home = environment("HOME"); home.starts_with('/')) return home;
   const passwd* entry = ::getpwuid(::getuid());
-  return entry ? entry->pw_dir : "/";
+  return entry ? entry->pw_dir : "";
 }
 
 std::string state_home() { return xdg_home("XDG_STATE_HOME", "/.local/state"); }

@@ -18,11 +18,12 @@ struct InstallLayout {
 
 const InstallLayout& install_layout();
 
-// XDG base folders of bitctl; created by whoever writes there.
+// XDG base folders of bitctl; created by whoever writes there. Empty where the user has no home folder and
+// the variable is not set.
 std::string state_home();    // $XDG_STATE_HOME/bitctl, ~/.local/state/bitctl
 std::string cache_home();    // $XDG_CACHE_HOME/bitctl, ~/.cache/bitctl
 std::string runtime_home();  // $XDG_RUNTIME_DIR/bitctl, /tmp/bitctl-<uid>
-std::string home_folder();
+std::string home_folder();   // empty for a user id that nobody has named and that has no $HOME
 
 std::string absolute_path(const std::string& path);  // lexical; symbolic links stay
 

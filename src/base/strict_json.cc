@@ -1,5 +1,6 @@
 #include "base/strict_json.h"
 
+#include <functional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -28,6 +29,7 @@ class Builder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& name) override {
     if (!open_.back().keys.insert(name).second) return refuse("duplicate key \"" + name + "\"");
+    if (on_outermost_key && open_.size() == 1) on_outermost_key(name);
     open_.back().key = std::move(name);
     return true;
   }
@@ -42,6 +44,7 @@ class Builder : public nlohmann::json_sax<Json> {
   }
 
   Json root;
+  std::function<void(const std::string&)> on_outermost_key;
   size_t byte() const { return byte_; }
   const std::string& reason() const { return reason_; }
   bool refused() const { return refused_; }
@@ -113,11 +116,18 @@ class CountingIterator {
 
 }  // namespace
 
-tl::expected<Json, JsonError> parse_strict_json(std::string_view text, size_t max_depth) {
+tl::expected<Json, JsonError> parse_strict_json(std::string_view text, size_t max_depth,
+                                                ValueOffsets* offsets) {
   if (text.empty()) return tl::unexpected(JsonError{0, "empty"});
   if (text.starts_with("\xef\xbb\xbf")) return tl::unexpected(JsonError{0, "starts with a byte order mark"});
   Builder builder(max_depth);
   const char* furthest = text.data();
+  if (offsets) {
+    // The parser stands right behind the key's closing quote: a colon and blanks away from the value.
+    builder.on_outermost_key = [&](const std::string& key) {
+      (*offsets)[key] = std::min(text.find_first_not_of(" \t\r\n:", furthest - text.data()), text.size());
+    };
+  }
   const bool ok = Json::sax_parse(CountingIterator(text.data(), &furthest),
                                   CountingIterator(text.data() + text.size(), &furthest), &builder);
   if (ok) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -19,7 +20,11 @@ struct JsonError {
   std::string reason;
 };
 
-tl::expected<Json, JsonError> parse_strict_json(std::string_view text, size_t max_depth = 64);
+// Where the values of the outermost object begin, by key: for a message about a value of the wrong type.
+using ValueOffsets = std::map<std::string, size_t>;
+
+tl::expected<Json, JsonError> parse_strict_json(std::string_view text, size_t max_depth = 64,
+                                                ValueOffsets* offsets = nullptr);
 
 // One line, invalid UTF-8 replaced instead of thrown at.
 std::string dump_line(const Json& json);

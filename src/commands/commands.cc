@@ -7,6 +7,17 @@
 
 namespace bitctl {
 
+CLI::Option* add_duration_option(CLI::App& app, const std::string& name, std::optional<Duration>& out,
+                                 const std::string& help) {
+  const auto parse = [&out, name](const std::string& text) {
+    out = parse_duration(text);
+    if (!out) out = parse_duration(text + "s");
+    if (!out || *out <= Duration::zero())
+      throw CLI::ValidationError(name, "\"" + text + "\" is not a duration such as 30s, 1h30m or 2");
+  };
+  return app.add_option_function<std::string>(name, parse, help)->type_name("DURATION");
+}
+
 int complain(const Error& error, int code) {
   for (const std::string& line : split(visible_text(error.message, Newlines::keep), '\n'))
     std::fprintf(stderr, "bitctl: %s\n", line.c_str());

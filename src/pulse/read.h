@@ -16,8 +16,8 @@ struct PulseMissing {};
 
 struct PulseDamaged {
   std::string path;
-  size_t byte = 0;  // offset in the file at which the trouble was met; 0 where the file could not be read
-  std::string reason;
+  size_t byte = 0;     // offset in the file at which the trouble was met; 0 where the file could not be read
+  std::string reason;  // safe to print
   bool readable = true;  // false: it could not be read at all (a folder, a FIFO, too large, no permission)
 };
 
@@ -34,5 +34,8 @@ constexpr size_t kMaxPulseBytes = 64 * 1024;
 PulseRead read_pulse(const std::string& path);
 // The same rules on bytes; `path` only goes into the answer.
 PulseRead parse_pulse(std::string_view bytes, const std::string& path);
+
+// "<path>: byte 31: "loss" is not a number: null", safe to print.
+std::string damage_text(const PulseDamaged& damage);
 
 }  // namespace bitctl

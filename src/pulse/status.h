@@ -20,6 +20,8 @@ struct PulseStatus {
   bool operator==(const PulseStatus&) const = default;
 };
 
+constexpr size_t kMaxPulseMessageBytes =
+    4096;                                   // a writer cuts longer ones, so that a reader never refuses them
 constexpr int64_t kStaleAfterSeconds = 60;  // 60 s is fresh, 61 s is stale
 
 std::string_view state_name(TrainingState state);  // "idle", "running", "done", "error"
@@ -37,7 +39,8 @@ PulseStatus as_stale(PulseStatus status);
 // What a reader shows where there is no file: idle, zeros, "No training in progress".
 PulseStatus idle_status(int64_t now);
 
-// The file's exact bytes: one line of JSON, keys in the frozen order, a newline at the end.
+// The file's exact bytes: one line of JSON, keys in the frozen order, a newline at the end. Invalid UTF-8 in
+// the message is replaced.
 std::string to_file_bytes(const PulseStatus& status);
 
 }  // namespace bitctl

@@ -11,7 +11,8 @@
 namespace bitctl {
 
 // Temporary file, fsync, rename, fsync of the folder. Error::invalid for a status that a reader would refuse
-// (not finite, negative); invalid UTF-8 in the message is replaced.
+// (not finite, negative). A message of more than 4096 bytes is cut, so that no reader refuses the file for
+// its size.
 Status write_pulse(const std::string& path, const PulseStatus& status, FileOps& ops = system_file_ops());
 
 }  // namespace bitctl

@@ -34,7 +34,8 @@ class RunFolder {
 
 // `name` is a run id, its unique prefix, or a run folder; empty means runs/latest below `folder`, else the
 // newest run of this user. Looks in <folder>/runs and in $XDG_STATE_HOME/bitctl/runs. Error::not_found says
-// where it looked, Error::invalid names the candidates of a prefix that is not unique.
+// where it looked, Error::invalid names the candidates of a prefix that is not unique, Error::io says that
+// this user has no home to look in. The path comes back with its links resolved.
 Result<RunFolder> find_run(const std::string& name, const std::string& folder);
 
 // The runs of <folder>/runs, or with `all` every run of this user; newest first.

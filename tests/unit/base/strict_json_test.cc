@@ -52,6 +52,18 @@ TEST(StrictJson, EveryPrefixOfADocumentIsRefused) {
   EXPECT_TRUE(parse_strict_json(text));
 }
 
+TEST(StrictJson, TellsWhereTheOutermostValuesBegin) {
+  const std::string text = R"({"a":1, "b" : {"a": 2, "c": 3},"\u0064":)"
+                           "\n\t"
+                           R"([4], "a:b" : -5})";
+  ValueOffsets offsets;
+  ASSERT_TRUE(parse_strict_json(text, 64, &offsets));
+  EXPECT_EQ(offsets, (ValueOffsets{{"a", text.find("1")},
+                                   {"b", text.find("{\"a\": 2")},
+                                   {"d", text.find("[4]")},
+                                   {"a:b", text.find("-5")}}));
+}
+
 TEST(DumpLine, ReplacesInvalidUtf8) { EXPECT_EQ(dump_line(Json("a\xff")), "\"a\xef\xbf\xbd\""); }
 
 }  // namespace

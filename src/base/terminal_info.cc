@@ -1,0 +1,31 @@
+#include "base/terminal_info.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string_view>
+
+namespace bitctl {
+namespace {
+
+std::string_view environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+}  // namespace
+
+TerminalInfo terminal_info(int fd) {
+  TerminalInfo terminal;
+  if (!::isatty(fd)) return terminal;
+  winsize size{};
+  const bool known = ::ioctl(fd, TIOCGWINSZ, &size) == 0;
+  terminal.columns = known && size.ws_col > 0 ? size.ws_col : 80;
+  terminal.rows = known && size.ws_row > 0 ? size.ws_row : 24;
+  terminal.interactive = !environment("TERM").empty() && environment("TERM") != "dumb";
+  terminal.color = terminal.interactive && environment("NO_COLOR").empty();
+  return terminal;
+}
+
+}  // namespace bitctl
