@@ -5,6 +5,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 
 #include "engine/door.h"
@@ -29,11 +30,11 @@ at::Tensor mlp(const LlamaLayer& layer, const at::Tensor& x) {
   return apply(layer.down, at::silu(apply(layer.gate, x)) * apply(layer.up, x));
 }
 
-// True where a query may look: row i stands at position `position` + i. Undefined for one row, which sees
-// all.
-at::Tensor causal_mask(int64_t position, int64_t count) {
-  if (count == 1) return {};
-  return at::ones({count, position + count}, at::kBool).tril(position);
+// What is added to the scores: nothing where row i, at position `position` + i, may look, else -infinity.
+// Undefined for one row, which sees all.
+std::optional<at::Tensor> causal_mask(int64_t position, int64_t count, at::ScalarType dtype) {
+  if (count == 1) return std::nullopt;
+  return at::full({count, position + count}, -INFINITY, dtype).triu(position + 1);
 }
 
 }  // namespace
@@ -59,32 +60,27 @@ void Llama::check(const int32_t* ids, int64_t count, int64_t position) const {
 }
 
 at::Tensor Llama::attention(const LlamaLayer& layer, const KvCache::Layer& cache, const at::Tensor& x,
-                            const Rotation& rotation, const at::Tensor& mask, int64_t position) const {
-  const int64_t count = x.size(0), group = config_.heads / config_.kv_heads;
-  const auto split = [&](const at::Tensor& t, int64_t heads) {
-    return t.view({count, heads, config_.head_dim}).transpose(0, 1);
+                            const Rotation& rotation, const std::optional<at::Tensor>& mask,
+                            int64_t position) const {
+  const int64_t count = x.size(0);
+  const auto heads = [&](const Linear& linear, int64_t number) {
+    return apply(linear, x).view({count, number, config_.head_dim}).transpose(0, 1);
   };
-  const at::Tensor q = rotate(split(apply(layer.q, x), config_.heads), rotation);
-  cache.keys.narrow(1, position, count).copy_(rotate(split(apply(layer.k, x), config_.kv_heads), rotation));
-  cache.values.narrow(1, position, count).copy_(split(apply(layer.v, x), config_.kv_heads));
-  const at::Tensor keys = cache.keys.narrow(1, 0, position + count).unsqueeze(0);
-  const at::Tensor values = cache.values.narrow(1, 0, position + count).unsqueeze(0);
-
-  // The query heads that share a key head become further rows of it, so no key is ever repeated in memory.
-  const at::Tensor rows = q.reshape({1, config_.kv_heads, group * count, config_.head_dim});
-  std::optional<at::Tensor> row_mask;
-  if (mask.defined()) row_mask = mask.repeat({group, 1});
-  const at::Tensor mixed = at::scaled_dot_product_attention(rows, keys, values, row_mask);
-  return apply(layer.o, mixed.view({config_.heads, count, config_.head_dim})
-                            .transpose(0, 1)
-                            .reshape({count, config_.heads * config_.head_dim}));
+  cache.keys.narrow(1, position, count).copy_(rotate(heads(layer.k, config_.kv_heads), rotation));
+  cache.values.narrow(1, position, count).copy_(heads(layer.v, config_.kv_heads));
+  const auto so_far = [&](const at::Tensor& t) { return t.narrow(1, 0, position + count).unsqueeze(0); };
+  const at::Tensor mixed = at::scaled_dot_product_attention(
+      rotate(heads(layer.q, config_.heads), rotation).unsqueeze(0), so_far(cache.keys), so_far(cache.values),
+      mask,
+      /*dropout_p=*/0, /*is_causal=*/false, /*scale=*/std::nullopt, /*enable_gqa=*/true);
+  return apply(layer.o, mixed.squeeze(0).transpose(0, 1).reshape({count, config_.heads * config_.head_dim}));
 }
 
 at::Tensor Llama::hidden_states(const int32_t* ids, int64_t count, int64_t position) {
   const at::Tensor tokens = at::empty({count}, at::kLong);
   std::copy_n(ids, count, tokens.mutable_data_ptr<int64_t>());
   const Rotation rotation = rope_.rotation(position, count, dtype());
-  const at::Tensor mask = causal_mask(position, count);
+  const auto mask = causal_mask(position, count, dtype());
   at::Tensor x = at::embedding(weights_.embedding, tokens);
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
     const LlamaLayer& layer = weights_.layers[i];

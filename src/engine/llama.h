@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 
 #include "engine/kv_cache.h"
 #include "engine/llama_config.h"
@@ -28,7 +28,8 @@ class Llama {
   void check(const int32_t* ids, int64_t count, int64_t position) const;
   at::Tensor hidden_states(const int32_t* ids, int64_t count, int64_t position);
   at::Tensor attention(const LlamaLayer& layer, const KvCache::Layer& cache, const at::Tensor& x,
-                       const Rotation& rotation, const at::Tensor& mask, int64_t position) const;
+                       const Rotation& rotation, const std::optional<at::Tensor>& mask,
+                       int64_t position) const;
 
   LlamaConfig config_;
   LlamaWeights weights_;
