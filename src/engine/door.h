@@ -33,8 +33,8 @@ std::string reason_of(const c10::Error& error);
 
 template <typename Work>
 int guarded(bitctl_engine_error* error, Work&& work) {
-  const BlockedSignals
-      blocked;  // OpenMP starts its threads in the first parallel loop, not when it is loaded
+  // OpenMP starts its threads in the first parallel loop, not when it is loaded.
+  const BlockedSignals blocked;
   try {
     work();
     return 0;

@@ -176,6 +176,8 @@ TEST(LlamaForward, RefusesWhatItCannotRunAndGoesOn) {
   EXPECT_EQ(model.forward({1, 2}, 10).size(), 40u);
   EXPECT_EQ((model.forward({1}, 12), model.error()), "the context is full: 1 tokens at position 12 of 12");
   EXPECT_EQ(model.forward(kIds, 0), logits);
+  EXPECT_EQ(model.forward({1}, 2).size(), 40u);  // forgets what stood at 3 and after
+  EXPECT_EQ((model.forward({1}, 4), model.error()), "position 4 leaves a gap: the cache holds 3 positions");
 }
 
 TEST(LlamaForward, SeveralModelsRunInSeveralThreads) {
