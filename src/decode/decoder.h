@@ -13,10 +13,10 @@ namespace bitctl {
 
 struct DecoderInfo {
   std::string implementation;  // "torch"
-  std::string device;
-  std::string dtype;
+  std::string device;          // "cpu"
+  std::string dtype;           // in which it computes: "float32", "bfloat16", "float16"
   int64_t vocab_size = 0;
-  int64_t max_context = 0;
+  int64_t max_context = 0;  // positions
 };
 
 class Decoder {
@@ -24,7 +24,8 @@ class Decoder {
   virtual ~Decoder() = default;
   virtual const DecoderInfo& info() const = 0;
   // Runs the ids at positions `position` …; what was cached from there on is forgotten. `logits` takes
-  // vocab_size floats: those after the last id.
+  // vocab_size floats: those after the last id. Blocks until they are there; a prompt that may have to be
+  // stopped is handed over in pieces. Error::invalid for ids, positions or a context that cannot be.
   virtual Status forward(std::span<const int32_t> ids, size_t position, std::span<float> logits) = 0;
 };
 

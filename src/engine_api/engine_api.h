@@ -32,7 +32,7 @@ typedef struct bitctl_model bitctl_model;
 typedef struct bitctl_model_options {
   int threads;         /* 0: as many as the machine has */
   int64_t max_context; /* KV cache positions; 0: the model's own limit */
-  const char* device;  /* "auto", "cpu", "cuda:N" */
+  const char* device;  /* "auto", "cpu"; an engine refuses by name what it does not have */
   void* owner;         /* keeps the tensors' memory; released through `release` when the model is closed */
   void (*release)(void*);
 } bitctl_model_options;
@@ -41,7 +41,7 @@ typedef struct bitctl_model_info {
   int64_t vocab_size;
   int64_t max_context;
   char device[32];
-  char dtype[16]; /* in which it computes */
+  char dtype[16]; /* in which it computes: "float32", "bfloat16", "float16" */
 } bitctl_model_info;
 
 /* Every function returns 0, or 1 with `error` filled. */
@@ -50,8 +50,9 @@ typedef struct bitctl_engine {
   uint32_t bytes;            /* sizeof(bitctl_engine) */
   const char* torch_version; /* "2.13.0+cpu" */
 
-  /* Views every tensor through libtorch: dtype known, shape × dtype = bytes (refused otherwise, naming the
-   * tensor); non_finite[i] becomes 1 where tensor i holds a NaN or an infinity, else 0. */
+  /* Views every tensor through libtorch: dtype known, shape × dtype = bytes (refused otherwise, with a text
+   * that starts with "torch: " and names the tensor); non_finite[i] becomes 1 where tensor i holds a NaN or
+   * an infinity, else 0. On the caller's thread alone, in no memory of its own. */
   int (*check_tensors)(const bitctl_tensor* tensors, size_t count, uint8_t* non_finite,
                        bitctl_engine_error* error);
 
@@ -61,7 +62,8 @@ typedef struct bitctl_engine {
                     const bitctl_model_options* options, bitctl_model** model, bitctl_model_info* info,
                     bitctl_engine_error* error);
   /* Runs `count` token ids at positions position … position + count - 1; what the KV cache held from
-   * `position` on is forgotten. Writes the logits after the last one: vocab_size floats. */
+   * `position` on is forgotten, and nothing may be missing before it. Writes the logits after the last one:
+   * vocab_size floats. */
   int (*model_forward)(bitctl_model* model, const int32_t* ids, size_t count, size_t position, float* logits,
                        bitctl_engine_error* error);
   void (*model_close)(bitctl_model* model);

@@ -2,29 +2,16 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
-#include <signal.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <map>
 #include <mutex>
 
+#include "base/blocked_signals.h"
+
 namespace bitctl {
 namespace {
-
-// Whatever threads are started meanwhile inherit the mask.
-class BlockedSignals {
- public:
-  BlockedSignals() {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  BlockedSignals(const BlockedSignals&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 Result<const bitctl_engine*> open_module(const std::string& path) {
   if (::access(path.c_str(), R_OK) != 0) return fail_errno("no engine module " + path);
@@ -44,6 +31,11 @@ Result<const bitctl_engine*> open_module(const std::string& path) {
 }
 
 }  // namespace
+
+void prepare_engine_environment() {
+  // About 25 µs; libgomp's own choice is some 10 ms.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", 0);
+}
 
 Result<const bitctl_engine*> load_engine(const std::string& path) {
   static std::mutex mutex;

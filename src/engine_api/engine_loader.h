@@ -9,6 +9,11 @@
 
 namespace bitctl {
 
+// Lets OpenMP's waiting threads sleep soon instead of spinning for milliseconds: beside a busy neighbour (a
+// training) spinning makes a model several times slower. What the user has set in the environment stays. Call
+// it first thing in main: it changes the environment, which is not safe once there are threads.
+void prepare_engine_environment();
+
 // Error::not_found where there is no module (bitctl works without), Error::invalid where it speaks another
 // ABI, Error::io where it cannot be loaded (another torch, say), with the loader's reason. Thread-safe; loads
 // once.

@@ -146,9 +146,9 @@ Result<uint64_t> header_size(std::string_view first_bytes, uint64_t file_bytes) 
   const uint64_t n = little_endian(first_bytes);
   if (n < 2) return damaged(fmt::format("a header of {} bytes holds no JSON object", n));
   if (n > kMaxHeaderJson) {
-    const uint64_t swapped = __builtin_bswap64(n);
-    return damaged(fmt::format("a header of {} bytes, more than {}{}", n, kMaxHeaderJson,
-                               swapped <= kMaxHeaderJson ? "; is its length big-endian?" : ""));
+    const bool swapped = __builtin_bswap64(n) <= kMaxHeaderJson;
+    return damaged(fmt::format("a header of {} bytes, more than {}: {}", n, kMaxHeaderJson,
+                               swapped ? "its length is big-endian" : "this is no safetensors file"));
   }
   if (n > file_bytes - 8)
     return damaged(fmt::format("a header of {} bytes in a file of {}; is it truncated?", n, file_bytes));

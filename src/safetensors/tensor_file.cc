@@ -96,11 +96,11 @@ Result<std::shared_ptr<const TensorFile>> TensorFile::open(const std::string& pa
   }
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!fd) return fail_errno(path);
-  const auto size = regular_size(fd.get(), path);
-  if (!size) return tl::unexpected(size.error());
   if (!run_lock)
     if (auto locked = lock_lone_file(fd.get(), options.lock_limit, path); !locked)
       return forward(std::move(locked));
+  const auto size = regular_size(fd.get(), path);
+  if (!size) return tl::unexpected(size.error());
 
   auto header = read_header(fd.get(), *size, options.strictness, path);
   if (!header) return forward(std::move(header));

@@ -45,19 +45,21 @@ std::string big_endian(uint64_t n) {
   return with_length(swapped, std::string(64, ' '));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Length, BadHeader,
-    testing::Values(Bad{"empty", "", "0 bytes, too short"},
-                    Bad{"seven_bytes", "1234567", "7 bytes, too short"},
-                    Bad{"zero", with_length(0, "{}"), "header of 0 bytes"},
-                    Bad{"one", with_length(1, "{}"), "header of 1 bytes"},
-                    Bad{"over_the_limit", with_length(100'000'001, "{}"), "more than 100000000"},
-                    Bad{"overflows", with_length(UINT64_MAX, "{}"), "more than 100000000"},
-                    Bad{"beyond_the_file", with_length(3, "{}"), "in a file of 10"},
-                    Bad{"big_endian", big_endian(64), "big-endian?"},
-                    Bad{"cuts_the_json", with_length(5, "{\"a\":1}"), "header, byte 13"},
-                    Bad{"reaches_into_the_data", with_length(6, "{}xxxx"), "header, byte 10"}),
-    name_of);
+INSTANTIATE_TEST_SUITE_P(Length, BadHeader,
+                         testing::Values(Bad{"empty", "", "0 bytes, too short"},
+                                         Bad{"seven_bytes", "1234567", "7 bytes, too short"},
+                                         Bad{"zero", with_length(0, "{}"), "header of 0 bytes"},
+                                         Bad{"one", with_length(1, "{}"), "header of 1 bytes"},
+                                         Bad{"over_the_limit", with_length(100'000'001, "{}"),
+                                             "more than 100000000: this is no safetensors file"},
+                                         Bad{"overflows", with_length(UINT64_MAX, "{}"),
+                                             "more than 100000000: this is no safetensors file"},
+                                         Bad{"beyond_the_file", with_length(3, "{}"), "in a file of 10"},
+                                         Bad{"big_endian", big_endian(64), "its length is big-endian"},
+                                         Bad{"cuts_the_json", with_length(5, "{\"a\":1}"), "header, byte 13"},
+                                         Bad{"reaches_into_the_data", with_length(6, "{}xxxx"),
+                                             "header, byte 10"}),
+                         name_of);
 
 INSTANTIATE_TEST_SUITE_P(
     Bytes, BadHeader,

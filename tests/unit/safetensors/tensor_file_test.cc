@@ -117,6 +117,24 @@ TEST_F(TensorFileTest, ALoneFileIsLockedOnItsOwnDescriptor) {
   EXPECT_EQ(::flock(writer.get(), LOCK_EX | LOCK_NB), 0);
 }
 
+// What its writer does to it before letting go is what the loader sees.
+TEST_F(TensorFileTest, ALoneFileIsReadAfterItsWriterIsDone) {
+  const Fd writer(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::flock(writer.get(), LOCK_EX), 0);
+  uint64_t size = 0;
+  std::thread loader([&] {
+    const auto file = TensorFile::open(path_);
+    if (file) size = (*file)->file_bytes();
+  });
+  const std::string longer = file_of("{" + entry("a", "U8", "[300]", 0, 300) + "}", 300);
+  std::this_thread::sleep_for(
+      milliseconds(20));  // time to open; the test holds however far the loader has come
+  ASSERT_EQ(::pwrite(writer.get(), longer.data(), longer.size(), 0), static_cast<ssize_t>(longer.size()));
+  ::flock(writer.get(), LOCK_UN);
+  loader.join();
+  EXPECT_EQ(size, longer.size());
+}
+
 TEST_F(TensorFileTest, AFileOfARunWaitsForTheRunsLock) {
   const std::string path = folder_.write("run/checkpoints/step-000000001/model.safetensors", sample());
   const std::string lock_path = folder_.write("run/checkpoints/.lock", "");
