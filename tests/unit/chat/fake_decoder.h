@@ -57,14 +57,18 @@ class FakeDecoder : public Decoder {
 
   const std::vector<Call>& calls() const { return calls_; }
 
+  // Bytes as they are, the begin of a message as \x01 and its end as \x02.
   static std::string as_text(std::span<const int32_t> ids) {
     std::string text;
     for (const int32_t id : ids)
-      text += id < 256 ? std::string(1, static_cast<char>(id)) : id == kBegin ? "<" : id == kEnd ? ">" : "";
+      text += id < 256       ? std::string(1, static_cast<char>(id))
+              : id == kBegin ? "\x01"
+              : id == kEnd   ? "\x02"
+                             : "";
     return text;
   }
 
-  // <role\ncontent>\n for each message, then <assistant\n.
+  // As ChatML writes a conversation that asks for an answer.
   static std::vector<int32_t> chat_ids(const std::vector<std::pair<std::string, std::string>>& messages) {
     std::vector<int32_t> ids;
     const auto add = [&](const std::string& text) {
@@ -84,13 +88,15 @@ class FakeDecoder : public Decoder {
  private:
   int32_t next() const {
     const std::string text = as_text(context_);
-    const std::string marks[2] = {"<user\n", "<assistant\n"};
+    const std::string marks[2] = {"\x01user\n",
+                                  "\x01"
+                                  "assistant\n"};
     const size_t user = text.rfind(marks[0]);
     const size_t answer = text.rfind(marks[1]);
     if (user == std::string::npos || answer == std::string::npos || answer < user) return kEndOfText;
     const size_t said = user + marks[0].size();
     const std::string reply =
-        "You said: " + text.substr(said, text.find('>', said) - said) + (settings_.endless ? " - " : "");
+        "You said: " + text.substr(said, text.find('\x02', said) - said) + (settings_.endless ? " - " : "");
     const size_t spoken = text.size() - answer - marks[1].size();
     if (spoken >= reply.size() && !settings_.endless) return kEnd;
     return static_cast<unsigned char>(reply[spoken % reply.size()]);

@@ -105,7 +105,8 @@ TEST_F(GeneratorTest, AnotherConversationIsNotMistakenForThisOne) {
   ask({{"user", "one"}});
   EXPECT_EQ(ask({{"user", "two"}}).text, "You said: two");
   EXPECT_EQ(ask({{"system", "brief"}, {"user", "one"}}).text, "You said: one");
-  EXPECT_EQ(ask({{"user", "one"}}).end.reused_tokens, 1u) << "<, and then user differs from system";
+  EXPECT_EQ(ask({{"user", "one"}}).end.reused_tokens, 1u)
+      << "the begin of a message; then user differs from system";
 }
 
 TEST_F(GeneratorTest, StopsAtTheLengthAskedFor) {
