@@ -74,13 +74,13 @@ GenerationEnd Generator::generate(const GenerationJob& job) {
   if (const Status status = prefill(job.prompt, end.reused_tokens); !status)
     return finish(StopReason::error, status.error().message);
   while (!stop_) {
-    const int32_t id = pick_token(logits_, job.sampling, chance_at(job.seed, cached_.size()));
+    const auto id = sample(logits_, job.sampling, cached_.size());
+    if (!id) return finish(StopReason::error, id.error().message);
     if (end.new_tokens == 0) end.to_first_token = since(start);
-    if (id < 0) return finish(StopReason::error, "the model's logits are all NaN");
-    if (contains(job.stop_ids, id)) return finish(StopReason::end_of_turn);
-    events_.post(GeneratedToken{job.id, id});
+    if (contains(job.stop_ids, *id)) return finish(StopReason::end_of_turn);
+    events_.post(GeneratedToken{job.id, *id});
     if (static_cast<int64_t>(++end.new_tokens) >= job.max_new_tokens) return finish(StopReason::length);
-    if (const Status status = forward({&id, 1}); !status)
+    if (const Status status = forward({&*id, 1}); !status)
       return finish(StopReason::error, status.error().message);
   }
   return finish(StopReason::interrupted);

@@ -16,8 +16,8 @@
 
 #include "base/clock.h"
 #include "chat/mailbox.h"
-#include "chat/sampler.h"
 #include "decode/decoder.h"
+#include "decode/sampler.h"
 
 namespace bitctl {
 
@@ -26,8 +26,7 @@ struct GenerationJob {
   std::vector<int32_t> prompt;  // the whole conversation; never empty
   std::vector<int32_t> stop_ids;
   int64_t max_new_tokens = 0;
-  Sampling sampling;
-  uint64_t seed = 0;
+  SamplerOptions sampling;
 };
 
 struct GeneratedToken {

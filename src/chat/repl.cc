@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cmath>
 #include <csignal>
 
 #include "base/exit_code.h"
@@ -45,7 +46,7 @@ int Repl::run() {
   session_.emplace(loop_, options_, std::move(opener_), static_cast<SessionView&>(*this));
   session_->start();
   terminal_.ask_what_it_tells();
-  if (options_.verbose) say(fmt::format("[REPL ready in {:.0f}ms]", milliseconds(took)));
+  if (options_.verbose) say(fmt::format("[REPL ready in {:.0f}ms]", std::ceil(milliseconds(took))));
   loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) { read_keys(); });
   loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { on_signal(); });
   loop_.run();

@@ -209,7 +209,6 @@ void ChatSession::on_encoded(uint64_t turn, Result<Json> reply) {
   if (!end.error.empty()) return end_turn(end);
   job.max_new_tokens = std::min(max_new_tokens(), room);
   job.sampling = sampling();
-  job.seed = seed_;
   turn_->generating = true;
   generator_.start(std::move(job));
 }
@@ -282,14 +281,13 @@ bool ChatSession::clear() {
   return true;
 }
 
-Sampling ChatSession::sampling() const {
+SamplerOptions ChatSession::sampling() const {
   const bool samples = generation_.is_object() && generation_.value("do_sample", Json(false)) == Json(true);
-  Sampling sampling;
-  sampling.temperature = options_.temperature.value_or(
-      samples ? number_at<double>(generation_, "temperature").value_or(1.0) : 0.0);
-  sampling.top_p = options_.top_p.value_or(number_at<double>(generation_, "top_p").value_or(1.0));
-  sampling.top_k = number_at<int>(generation_, "top_k").value_or(0);
-  return sampling;
+  const double temperature = samples ? number_at<double>(generation_, "temperature").value_or(1) : 0;
+  return {.temperature = options_.temperature.value_or(temperature),
+          .top_k = number_at<int64_t>(generation_, "top_k").value_or(0),
+          .top_p = options_.top_p.value_or(number_at<double>(generation_, "top_p").value_or(1)),
+          .seed = seed_};
 }
 
 int64_t ChatSession::max_new_tokens() const {
@@ -308,7 +306,7 @@ std::string ChatSession::status() const {
                         info.device, info.dtype, info.vocab_size, info.max_context);
   }
   if (text_ready_) {
-    const Sampling now = sampling();
+    const SamplerOptions now = sampling();
     text += fmt::format("\nchat template: {}", template_.empty() ? "none" : template_);
     text += now.temperature <= 0 ? std::string("\nsampling: greedy")
                                  : fmt::format("\nsampling: temperature {}, top_p {}, seed {}",

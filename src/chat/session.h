@@ -91,7 +91,7 @@ class ChatSession {
   void on_text(uint64_t turn, Result<Json> reply, bool last);
   void end_turn(GenerationEnd end);
 
-  Sampling sampling() const;
+  SamplerOptions sampling() const;
   int64_t max_new_tokens() const;
 
   EventLoop& loop_;

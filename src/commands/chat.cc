@@ -32,7 +32,7 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
       ->check(CLI::Range(0.0, 100.0));
   chat->add_option("--top-p", options->top_p,
                    "Choose among the likeliest tokens that have this probability together")
-      ->check(CLI::Range(1e-6, 1.0));
+      ->check(CLI::Range(0.0, 1.0));
   chat->add_option("--max-new-tokens", options->max_new_tokens, "Longest answer")->check(CLI::PositiveNumber);
   chat->add_option("--seed", options->seed, "Of the sampling; the same seed gives the same answers");
   chat->add_flag("--no-wait", options->no_wait,

@@ -48,7 +48,7 @@ def test_sampling_repeats_with_its_seed(model):
     assert wild[0] == wild[1] != wild[2]
 
 
-@pytest.mark.parametrize("argument", [["--temperature", "-1"], ["--top-p", "0"], ["--max-new-tokens", "0"],
+@pytest.mark.parametrize("argument", [["--temperature", "-1"], ["--top-p", "1.5"], ["--max-new-tokens", "0"],
                                       ["--lock-timeout", "soon"], ["--colour"]])
 def test_wrong_arguments(model, argument):
     done = chat(model, "-p", "x", *argument)

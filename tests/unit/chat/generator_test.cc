@@ -167,7 +167,7 @@ TEST_F(GeneratorTest, TheSameSeedGivesTheSameAnswerWithAndWithoutReuse) {
     GenerationJob asked = job({{"user", "x"}});
     asked.sampling.temperature = 1;
     asked.max_new_tokens = 20;
-    asked.seed = 42;
+    asked.sampling.seed = 42;
     generator.start(asked);
     return wait();
   };

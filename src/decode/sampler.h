@@ -1,0 +1,37 @@
+// From logits to the next token. Pure: the same logits, options and position give the same token.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+
+namespace bitctl {
+
+struct SamplerOptions {
+  double temperature = 0;  // 0: the most likely token, always; then nothing else counts
+  int64_t top_k = 0;       // only the k most likely (and those tied with the last of them); 0: all
+  double top_p = 1;        // only the most likely that together reach this probability; 1: all
+  uint64_t seed = 0;
+};
+
+struct Candidate {
+  int32_t id = 0;
+  double probability = 0;
+
+  bool operator==(const Candidate&) const = default;
+};
+
+// Error::invalid names the option that is out of its range.
+Status check_options(const SamplerOptions& options);
+
+// The tokens that may come next, with probabilities that sum to 1, in an order that the arguments decide. As
+// transformers does it: temperature, then top_k, then top_p. Error::invalid for an option out of its range,
+// and for logits with a NaN, a +infinity or nothing finite; -infinity forbids a token.
+Result<std::vector<Candidate>> candidates(std::span<const float> logits, const SamplerOptions& options);
+
+// The next token; `position` is the one it will stand at.
+Result<int32_t> sample(std::span<const float> logits, const SamplerOptions& options, uint64_t position);
+
+}  // namespace bitctl
