@@ -28,6 +28,10 @@ PROSE = st.lists(LETTERS, max_size=24).map("".join)
 WITH_CONTROL = st.lists(st.one_of(LETTERS, st.sampled_from(make.SPECIAL)), min_size=1, max_size=16).map("".join)
 
 
+def examples(count):
+    return settings(max_examples=count, deadline=None, derandomize=True)
+
+
 def holds_control(content):
     return any(token in content for token in make.SPECIAL if token != "<unk>")
 
@@ -61,7 +65,7 @@ def their_ids(theirs, messages):
     return theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(contents=st.tuples(PROSE, PROSE, PROSE).filter(lambda all: not any(map(holds_control, all))))
 def test_ids_are_those_of_transformers(models, contents):
     for ours, theirs in models.values():
@@ -69,7 +73,7 @@ def test_ids_are_those_of_transformers(models, contents):
         assert ours.encode(messages) == their_ids(theirs, messages)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(typed=WITH_CONTROL.filter(holds_control))
 def test_typed_control_text_stays_text(models, typed):
     for name, (ours, theirs) in models.items():
@@ -110,7 +114,7 @@ def test_the_sanitizer_of_transformers_agrees(name, tmp_path):
         assert ours.encode(chat_of(typed)) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(data=st.data())
 def test_streamed_text_is_the_decoded_whole(models, data):
     ours, _ = models["chatml"]

@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cmath>
 #include <csignal>
+#include <cstdio>
+#include <cstring>
 
 #include "base/exit_code.h"
 #include "base/text.h"
@@ -40,7 +43,10 @@ Repl::Repl(const ChatOptions& options, ModelOpener opener, Mono started)
 // The prompt first: nothing before it reads a file, starts a thread or waits for the terminal.
 int Repl::run() {
   signals_ = block_and_watch_signals({SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT, SIGWINCH});
-  if (!terminal_.enter()) return kOwnFailure;
+  if (!terminal_.enter()) {
+    std::fprintf(stderr, "bitctl: the terminal takes no raw mode: %s\n", std::strerror(errno));
+    return kOwnFailure;
+  }
   draw();
   const Duration took = std::chrono::steady_clock::now() - started_;
   session_.emplace(loop_, options_, std::move(opener_), static_cast<SessionView&>(*this));

@@ -69,7 +69,8 @@ void ChatSession::advance(const BootstrapEvent& event) {
 void ChatSession::fail_load(const std::string& reason) { advance(event::Failure{reason}); }
 
 void ChatSession::start_worker() {
-  const auto command = text_worker_command(std::filesystem::current_path());
+  std::error_code gone;  // a folder that was removed has no path; the worker does without
+  const auto command = text_worker_command(std::filesystem::current_path(gone).string());
   const Status started = command ? worker_.start(*command) : Status(tl::unexpected<Error>(command.error()));
   if (!started) fail_load(started.error().message);
 }

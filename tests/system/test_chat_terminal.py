@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import statistics
 import sys
@@ -25,12 +26,12 @@ def model(tmp_path):
 
 @pytest.fixture
 def start(model):
-    """start(*arguments, path=…, answers=…, **environment) runs the chat on a terminal."""
+    """start(*arguments, path=…, answers=…, wrapper=…, **environment) runs the chat on a terminal."""
     running = []
 
-    def start_chat(*arguments, path=model, answers=XTERM, columns=80, **environment):
+    def start_chat(*arguments, path=model, answers=XTERM, wrapper=(), **environment):
         env = {"BITCTL_PYTHON": sys.executable, **environment}
-        program = PtyProgram([FAKE_CHAT, "chat", str(path), *arguments], env, answers, columns=columns)
+        program = PtyProgram([*wrapper, FAKE_CHAT, "chat", str(path), *arguments], env, answers)
         running.append(program)
         return program
 
@@ -55,6 +56,13 @@ def is_running(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def wait_until_gone(pid):
+    deadline = time.monotonic() + PATIENCE
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(pid)
 
 
 def leave(program):
@@ -85,6 +93,22 @@ def test_the_prompt_is_there_before_anything_is_loaded(start, tmp_path):
     chat.send("/help")
     chat.expect("/retry")
     leave(chat)  # at once, although the loader's thread is still held
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_no_thread_no_process_and_no_file_of_the_model_comes_before_the_prompt(start, model, tmp_path):
+    trace = tmp_path / "trace"
+    calls = "trace=write,clone,clone3,vfork,openat"
+    chat = start(wrapper=[shutil.which("strace"), "-f", "-s", "200", "-o", str(trace), "-e", calls])
+    chat.expect("✓ tiny ready")
+    leave(chat)
+    lines = trace.read_text(errors="replace").splitlines()
+    prompt = next(n for n, line in enumerate(lines) if "Type a message..." in line)
+    started = [n for n, line in enumerate(lines) if re.search(r" (clone3?|vfork)\(", line)]
+    opened = [n for n, line in enumerate(lines) if str(model) in line]
+    assert len(started) >= 3, "the control: the generator, the loader and the text worker are started, later"
+    assert opened, "the control: the worker opens the model's files, later"
+    assert prompt < min(started) and prompt < min(opened)
 
 
 def test_while_loading_is_held_echo_is_immediate_and_prompts_are_answered_in_order(start, tmp_path):
@@ -191,10 +215,7 @@ def test_nothing_is_left_when_the_chat_is_killed(ready):
     [worker] = chat.children()
     chat.kill(signal.SIGKILL)
     assert chat.wait() == -signal.SIGKILL
-    deadline = time.monotonic() + PATIENCE
-    while is_running(worker) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_running(worker)
+    wait_until_gone(worker)
 
 
 def test_control_c_stops_the_answer_and_nothing_else(ready):
@@ -324,6 +345,17 @@ def test_the_terminal_is_restored_however_it_ends(ready, end, busy):
     assert chat.wait() == code
     assert chat.terminal_is_as_before()
     assert chat.output.endswith(b"\x1b[<u\x1b[>4m\x1b[?2004l")
+
+
+def test_a_closed_terminal_ends_it(ready):
+    chat = ready(FAKE_ENDLESS="1", FAKE_TOKEN_MS="2")
+    [worker] = chat.children()
+    os.close(chat.master)
+    chat.master = os.open("/dev/null", os.O_RDWR)
+    _, status = os.waitpid(chat.pid, 0)
+    chat.status = status
+    assert os.WIFEXITED(status)
+    wait_until_gone(worker)
 
 
 def test_suspend_and_resume(ready):

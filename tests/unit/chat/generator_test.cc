@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <poll.h>
 
-#include "fake_decoder.h"
+#include "unit/chat/fake_decoder.h"
 
 namespace bitctl {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <random>
 
-#include "mini_terminal.h"
+#include "unit/chat/mini_terminal.h"
 
 namespace bitctl {
 namespace {
