@@ -178,6 +178,8 @@ TEST(Keys, TextIsKeptAcrossReads) {
       << "C1 controls are no text";
   EXPECT_THAT(parse_split_everywhere("\xe3\x81\x1b[A"),
               ElementsAre(typed("\uFFFD"), Key{.kind = KeyKind::up}));
+  EXPECT_THAT(parse_split_everywhere("\x1b[27;66;65~\x1b[9;129u\x1b[97;193u"), ElementsAre(typed("A\ta")))
+      << "the locks are no modifiers";
   EXPECT_THAT(parse_split_everywhere("\x1b[27;2;65~\x1b[233;1u\x1b[97;1;230u"), ElementsAre(typed("Aéæ")));
 }
 
