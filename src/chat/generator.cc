@@ -1,5 +1,7 @@
 #include "chat/generator.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace bitctl {
@@ -15,6 +17,15 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
 Duration since(Mono start) { return std::chrono::steady_clock::now() - start; }
 
 }  // namespace
+
+std::string figures(const GenerationEnd& end) {
+  const auto seconds = [](Duration duration) { return std::chrono::duration<double>(duration).count(); };
+  const double spent = seconds(end.total - end.to_first_token);
+  const double rate = end.new_tokens > 1 && spent > 0 ? static_cast<double>(end.new_tokens - 1) / spent : 0;
+  return fmt::format("[{} tokens, {:.1f} tok/s, first after {:.0f}ms, {} of {} prompt tokens reused]",
+                     end.new_tokens, rate, seconds(end.to_first_token) * 1e3, end.reused_tokens,
+                     end.prompt_tokens);
+}
 
 size_t reusable_tokens(std::span<const int32_t> cached, std::span<const int32_t> wanted) {
   const auto differ = std::mismatch(cached.begin(), cached.end(), wanted.begin(), wanted.end());

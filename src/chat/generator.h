@@ -47,6 +47,9 @@ struct GenerationEnd {
   Duration total{};
 };
 
+// "[15 tokens, 34.2 tok/s, first after 120ms, 30 of 45 prompt tokens reused]".
+std::string figures(const GenerationEnd& end);
+
 using GenerationEvent = std::variant<GeneratedToken, GenerationEnd>;
 
 // How many of `wanted` need not be run: the longest common prefix with what is cached, but never all of it,

@@ -52,20 +52,14 @@ size_t previous_grapheme(std::string_view text, size_t at) {
 Cell cell_of(std::string_view grapheme) {
   if (grapheme == "\t") return {std::string(kTabCells, ' '), kTabCells};
   Cell cell{visible_text(grapheme), 0};
-  if (cell.shown != grapheme) {
-    cell.width =
-        static_cast<int>(utf8proc_ssize_t(std::count_if(cell.shown.begin(), cell.shown.end(), [](char c) {
-          return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-        })));
-    return cell;
-  }
-  for (size_t at = 0; at < grapheme.size();) {
+  const bool is_as_it_was = cell.shown == grapheme;
+  for (size_t at = 0; at < cell.shown.size();) {
     char32_t c = 0;
-    at += read_code_point(grapheme, at, c);
+    at += read_code_point(cell.shown, at, c);
     cell.width += utf8proc_charwidth(static_cast<utf8proc_int32_t>(c));
     if (c == kEmojiPresentation) cell.width = 2;
   }
-  cell.width = std::min(cell.width, 2);
+  if (is_as_it_was) cell.width = std::min(cell.width, 2);  // one cluster; what was made visible is several
   return cell;
 }
 

@@ -1,9 +1,12 @@
 #include "chat/keys.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <optional>
+#include <span>
+#include <utility>
 
 #include "base/text.h"
 #include "base/visible_text.h"
@@ -20,15 +23,35 @@ constexpr int kShift = 1, kAlt = 2, kCtrl = 4, kSuper = 8, kLocks = 64 | 128;
 constexpr int kRepeat = 2, kRelease = 3;  // kitty's event types
 constexpr int kEnter = 13, kTab = 9, kEscape = 27, kBackspace = 127;
 
-// Keypad keys that kitty reports by numbers of its own.
 constexpr int kKeypadEnter = 57414;
-constexpr std::array<std::pair<int, KeyKind>, 7> kKeypad{{{57417, KeyKind::left},
-                                                          {57418, KeyKind::right},
-                                                          {57419, KeyKind::up},
-                                                          {57420, KeyKind::down},
-                                                          {57423, KeyKind::home},
-                                                          {57424, KeyKind::end},
-                                                          {57426, KeyKind::erase}}};
+
+using Meaning = std::pair<int, KeyKind>;
+constexpr Meaning kControls[] = {
+    {'\r', KeyKind::newline},   {'\n', KeyKind::send},        {0x01, KeyKind::home},
+    {0x02, KeyKind::left},      {0x03, KeyKind::interrupt},   {0x04, KeyKind::end_of_input},
+    {0x05, KeyKind::end},       {0x06, KeyKind::right},       {0x08, KeyKind::backspace},
+    {0x7f, KeyKind::backspace}, {0x0b, KeyKind::kill_to_end}, {0x0c, KeyKind::redraw},
+    {0x0e, KeyKind::down},      {0x10, KeyKind::up},          {0x15, KeyKind::kill_to_start},
+    {0x17, KeyKind::kill_word}, {0x1a, KeyKind::suspend}};
+constexpr Meaning kWithAlt[] = {{'\r', KeyKind::send},      {'\n', KeyKind::send},
+                                {'b', KeyKind::word_left},  {'f', KeyKind::word_right},
+                                {0x08, KeyKind::kill_word}, {0x7f, KeyKind::kill_word}};
+// The last byte of CSI 1 ; modifiers X, and of SS3 X.
+constexpr Meaning kFinals[] = {{'A', KeyKind::up},   {'B', KeyKind::down}, {'C', KeyKind::right},
+                               {'D', KeyKind::left}, {'H', KeyKind::home}, {'F', KeyKind::end}};
+// The number of CSI N ~.
+constexpr Meaning kNumbers[] = {
+    {1, KeyKind::home}, {7, KeyKind::home}, {4, KeyKind::end}, {8, KeyKind::end}, {3, KeyKind::erase}};
+// Keypad keys, by kitty's own numbers.
+constexpr Meaning kKeypad[] = {{57417, KeyKind::left}, {57418, KeyKind::right}, {57419, KeyKind::up},
+                               {57420, KeyKind::down}, {57423, KeyKind::home},  {57424, KeyKind::end},
+                               {57426, KeyKind::erase}};
+
+std::optional<KeyKind> meaning_of(int code, std::span<const Meaning> table) {
+  for (const auto& [known, kind] : table)
+    if (known == code) return kind;
+  return std::nullopt;
+}
 
 int number(std::string_view text, int otherwise) {
   int value = otherwise;
@@ -52,22 +75,10 @@ size_t utf8_length(unsigned char lead) {
   return lead >= 0xf5 ? 0 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 0;
 }
 
-void append_utf8(std::string& out, char32_t c) {
-  if (c < 0x80) {
-    out += static_cast<char>(c);
-  } else if (c < 0x800) {
-    out += static_cast<char>(0xc0 | c >> 6);
-    out += static_cast<char>(0x80 | (c & 0x3f));
-  } else if (c < 0x10000) {
-    out += static_cast<char>(0xe0 | c >> 12);
-    out += static_cast<char>(0x80 | (c >> 6 & 0x3f));
-    out += static_cast<char>(0x80 | (c & 0x3f));
-  } else {
-    out += static_cast<char>(0xf0 | c >> 18);
-    out += static_cast<char>(0x80 | (c >> 12 & 0x3f));
-    out += static_cast<char>(0x80 | (c >> 6 & 0x3f));
-    out += static_cast<char>(0x80 | (c & 0x3f));
-  }
+std::string as_utf8(int code_point) {
+  utf8proc_uint8_t bytes[4];
+  const auto size = utf8proc_encode_char(code_point, bytes);
+  return {reinterpret_cast<const char*>(bytes), static_cast<size_t>(size)};
 }
 
 bool is_c1(std::string_view character) {
@@ -216,24 +227,9 @@ void KeyParser::csi(unsigned char byte) {
 void KeyParser::ss3(unsigned char byte) {
   if (byte >= '0' && byte <= ';') return;  // modifiers, as some terminals send them
   state_ = State::ground;
-  switch (byte) {
-    case 'A':
-      return add(KeyKind::up);
-    case 'B':
-      return add(KeyKind::down);
-    case 'C':
-      return add(KeyKind::right);
-    case 'D':
-      return add(KeyKind::left);
-    case 'H':
-      return add(KeyKind::home);
-    case 'F':
-      return add(KeyKind::end);
-    case 'M':  // the keypad's Enter
-      return add(KeyKind::newline);
-    default:
-      if (byte < 0x20 || byte > 0x7e) ground(byte);
-  }
+  if (const auto kind = meaning_of(byte, kFinals)) return add(*kind);
+  if (byte == 'M') return add(KeyKind::newline);  // the keypad's Enter
+  if (byte < 0x20 || byte > 0x7e) ground(byte);
 }
 
 void KeyParser::string(unsigned char byte) {
@@ -286,28 +282,12 @@ void KeyParser::finish_csi(char final) {
     return;
   }
   if (event == kRelease) return;
+  auto kind = final == '~' ? meaning_of(first, kNumbers) : meaning_of(final, kFinals);
+  if (!kind) return;
   const bool by_word = (modifiers & (kCtrl | kAlt)) != 0;
-  switch (final) {
-    case 'A':
-      return add(KeyKind::up);
-    case 'B':
-      return add(KeyKind::down);
-    case 'C':
-      return add(by_word ? KeyKind::word_right : KeyKind::right);
-    case 'D':
-      return add(by_word ? KeyKind::word_left : KeyKind::left);
-    case 'H':
-      return add(KeyKind::home);
-    case 'F':
-      return add(KeyKind::end);
-    case '~':
-      if (first == 1 || first == 7) return add(KeyKind::home);
-      if (first == 4 || first == 8) return add(KeyKind::end);
-      if (first == 3) return add(KeyKind::erase);
-      return;
-    default:
-      return;
-  }
+  if (by_word && kind == KeyKind::left) kind = KeyKind::word_left;
+  if (by_word && kind == KeyKind::right) kind = KeyKind::word_right;
+  add(*kind);
 }
 
 void KeyParser::modified_key(int code, int modifiers, int event, std::string_view text) {
@@ -317,88 +297,34 @@ void KeyParser::modified_key(int code, int modifiers, int event, std::string_vie
     if (event != kRepeat) add(KeyKind::send, true);
     return;
   }
-  if (const auto* key =
-          std::find_if(kKeypad.begin(), kKeypad.end(), [&](auto& k) { return k.first == code; });
-      key != kKeypad.end())
-    return add(key->second, true);
+  if (const auto kind = meaning_of(code, kKeypad)) return add(*kind, true);
   if (code == kEscape) return;
   if (code == kBackspace || code == 8)
     return add((modifiers & (kCtrl | kAlt)) != 0 ? KeyKind::kill_word : KeyKind::backspace, true);
   if ((modifiers & kCtrl) != 0) {
-    if (code >= '@' && code < 0x7f) control(static_cast<unsigned char>(code & 0x1f), true);
+    if (code >= '@' && code < 0x7f) control(code & 0x1f, true);
     return;
   }
-  if ((modifiers & kAlt) != 0) return alt(static_cast<char32_t>(code), true);
+  if ((modifiers & kAlt) != 0) return alt(code, true);
   const int typed = text.empty() ? code : number(text, 0);
-  const bool is_functional = typed >= 0xe000 && typed <= 0xf8ff;  // kitty's numbers for keys without a text
-  const bool is_surrogate = typed >= 0xd800 && typed <= 0xdfff;
-  if ((modifiers & ~kShift) != 0 || is_functional || is_surrogate || typed > 0x10ffff) return;
+  if ((modifiers & ~kShift) != 0) return;
   if (typed == kTab) {
     if (modifiers == 0) add_text("\t");
-  } else if (typed >= 0x20 && (typed < 0x7f || typed >= 0xa0)) {
-    std::string utf8;
-    append_utf8(utf8, static_cast<char32_t>(typed));
-    add_text(utf8);
+    return;
   }
+  const bool is_functional = typed >= 0xe000 && typed <= 0xf8ff;  // kitty's numbers for keys without a text
+  const bool is_control = typed < 0x20 || (typed >= 0x7f && typed < 0xa0);
+  if (!is_functional && !is_control && utf8proc_codepoint_valid(typed)) add_text(as_utf8(typed));
 }
 
-void KeyParser::alt(char32_t code, bool extended) {
-  switch (code) {
-    case '\r':
-    case '\n':
-      return add(KeyKind::send, extended);
-    case 'b':
-      return add(KeyKind::word_left, extended);
-    case 'f':
-      return add(KeyKind::word_right, extended);
-    case 0x08:
-    case 0x7f:
-      return add(KeyKind::kill_word, extended);
-    default:
-      return code < 0x20 ? control(static_cast<unsigned char>(code), extended) : void();
-  }
+void KeyParser::alt(int code, bool extended) {
+  if (const auto kind = meaning_of(code, kWithAlt)) return add(*kind, extended);
+  if (code < 0x20) control(code, extended);
 }
 
-void KeyParser::control(unsigned char byte, bool extended) {
-  switch (byte) {
-    case '\r':
-      return add(KeyKind::newline, extended);
-    case '\n':
-      return add(KeyKind::send, extended);
-    case '\t':
-      return add_text("\t");
-    case 0x01:
-      return add(KeyKind::home, extended);
-    case 0x02:
-      return add(KeyKind::left, extended);
-    case 0x03:
-      return add(KeyKind::interrupt, extended);
-    case 0x04:
-      return add(KeyKind::end_of_input, extended);
-    case 0x05:
-      return add(KeyKind::end, extended);
-    case 0x06:
-      return add(KeyKind::right, extended);
-    case 0x08:
-    case 0x7f:
-      return add(KeyKind::backspace, extended);
-    case 0x0b:
-      return add(KeyKind::kill_to_end, extended);
-    case 0x0c:
-      return add(KeyKind::redraw, extended);
-    case 0x0e:
-      return add(KeyKind::down, extended);
-    case 0x10:
-      return add(KeyKind::up, extended);
-    case 0x15:
-      return add(KeyKind::kill_to_start, extended);
-    case 0x17:
-      return add(KeyKind::kill_word, extended);
-    case 0x1a:
-      return add(KeyKind::suspend, extended);
-    default:
-      return;
-  }
+void KeyParser::control(int code, bool extended) {
+  if (code == kTab) return add_text("\t");
+  if (const auto kind = meaning_of(code, kControls)) add(*kind, extended);
 }
 
 void KeyParser::add_text(std::string_view text) {

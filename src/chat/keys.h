@@ -66,8 +66,8 @@ class KeyParser {
   void string(unsigned char byte);
   size_t take_paste(std::string_view bytes);
 
-  void control(unsigned char byte, bool extended = false);
-  void alt(char32_t code, bool extended = false);
+  void control(int code, bool extended = false);
+  void alt(int code, bool extended = false);
   void finish_csi(char final);
   void modified_key(int code, int modifiers, int event, std::string_view text);
   void add(KeyKind kind, bool extended = false) { keys_.push_back({.kind = kind, .extended = extended}); }

@@ -105,9 +105,10 @@ void OneShot::answer_text(std::string_view text) {
   line_is_open_ = !text.ends_with('\n');
 }
 
-void OneShot::answer_ends(const GenerationEnd& end_of_answer) {
-  if (end_of_answer.reason == StopReason::error) complain(end_of_answer.error);
-  end(end_of_answer.reason == StopReason::error ? kFailed : kOk);
+void OneShot::answer_ends(const GenerationEnd& answer) {
+  end(answer.reason == StopReason::error ? kFailed : kOk);
+  if (answer.reason == StopReason::error) complain(answer.error);
+  if (options_.verbose && answer.new_tokens > 0) tell(figures(answer));
 }
 
 void OneShot::warning(const std::string& text) { tell(text); }

@@ -26,15 +26,6 @@ constexpr int kLateAnswerMs = 50;
 
 double milliseconds(Duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
 
-std::string summary(const GenerationEnd& end) {
-  const double seconds = std::chrono::duration<double>(end.total - end.to_first_token).count();
-  const double rate =
-      end.new_tokens > 1 && seconds > 0 ? static_cast<double>(end.new_tokens - 1) / seconds : 0;
-  return fmt::format("[{} tokens, {:.1f} tok/s, first after {:.0f}ms, {} of {} prompt tokens reused]",
-                     end.new_tokens, rate, milliseconds(end.to_first_token), end.reused_tokens,
-                     end.prompt_tokens);
-}
-
 }  // namespace
 
 Repl::Repl(const ChatOptions& options, ModelOpener opener, Mono started)
@@ -227,7 +218,7 @@ void Repl::answer_ends(const GenerationEnd& end) {
   if (end.reason == StopReason::interrupted) say_dim("[interrupted]");
   if (end.reason == StopReason::length) say_dim(fmt::format("[stopped after {} tokens]", end.new_tokens));
   if (end.reason == StopReason::error) say("✗ " + end.error);
-  if (options_.verbose && end.new_tokens > 0) say_dim(summary(end));
+  if (options_.verbose && end.new_tokens > 0) say_dim(figures(end));
 }
 
 void Repl::warning(const std::string& text) { say(text); }

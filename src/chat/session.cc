@@ -205,8 +205,8 @@ void ChatSession::on_encoded(uint64_t turn, Result<Json> reply) {
         "token {} is not in the model's vocabulary of {}: tokenizer.json belongs to another model", *outside,
         info.vocab_size);
   else if (room <= 0)
-    end.error = fmt::format("the conversation has {} tokens and the model takes {}; /clear begins a new one",
-                            job.prompt.size(), info.max_context);
+    end.error = fmt::format("the conversation has {} tokens and the model takes {}{}", job.prompt.size(),
+                            info.max_context, conversation_.empty() ? "" : "; /clear begins a new one");
   if (!end.error.empty()) return end_turn(end);
   job.max_new_tokens = std::min(max_new_tokens(), room);
   job.sampling = sampling();
