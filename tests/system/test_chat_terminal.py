@@ -259,12 +259,13 @@ def test_prompts_wait_while_an_answer_is_made_and_can_be_dropped(start, tmp_path
 
 
 def test_an_unknown_command_is_an_error_and_never_a_prompt(ready):
-    chat = ready()
+    chat = ready("--verbose")
     chat.send("/hep")
     chat.expect("unknown command /hep; did you mean /help?")
     assert "You said" not in chat.rest()
     chat.send("//etc/passwd")
     chat.expect("You said: /etc/passwd")
+    chat.expect("prompt tokens reused")  # the answer has ended
     chat.send("/clear")
     chat.expect("a new conversation")
     leave(chat)
