@@ -1,0 +1,61 @@
+// The thread that finds a model and opens it; everything slow about a start happens here. What comes of it
+// arrives through events().
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <variant>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "chat/mailbox.h"
+#include "chat/model_files.h"
+#include "decode/decoder.h"
+
+namespace bitctl {
+
+struct OpenOptions {
+  std::string device = "auto";
+  bool map = true;  // false: read the weights into memory
+  Duration lock_limit = std::chrono::seconds(30);
+  int64_t max_context = 0;  // 0: the model's own
+};
+
+using LoadProgress = std::function<void(uint64_t bytes, uint64_t total)>;
+
+// Opens the weights for answering. Called on the loader's thread; may take as long as it takes, and reports
+// its progress where it can.
+using ModelOpener = std::function<Result<std::unique_ptr<Decoder>>(const ModelFiles&, const OpenOptions&,
+                                                                   const LoadProgress&)>;
+
+struct BytesLoaded {
+  uint64_t bytes = 0;
+  uint64_t total = 0;
+};
+
+// In this order: what was found (or why nothing was), progress, what was opened (or why not).
+using LoaderEvent = std::variant<Result<ModelFiles>, BytesLoaded, Result<std::unique_ptr<Decoder>>>;
+
+class Loader {
+ public:
+  Loader(ModelOpener opener, OpenOptions options)
+      : opener_(std::move(opener)), options_(std::move(options)) {}
+  ~Loader();  // waits for the opener, which cannot be stopped
+
+  // Not before the last event of an earlier start has come.
+  void start(const std::string& path);
+
+  Mailbox<LoaderEvent>& events() { return events_; }
+
+ private:
+  void run(const std::string& path);
+
+  ModelOpener opener_;
+  OpenOptions options_;
+  Mailbox<LoaderEvent> events_;
+  std::thread thread_;
+};
+
+}  // namespace bitctl

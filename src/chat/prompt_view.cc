@@ -1,0 +1,57 @@
+#include "chat/prompt_view.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "chat/graphemes.h"
+
+namespace bitctl {
+namespace {
+
+constexpr std::string_view kMark = "> ";
+constexpr std::string_view kIndent = "  ";
+
+std::string dim(std::string_view text) { return fmt::format("\x1b[2m{}\x1b[22m", text); }
+
+// As much of the text as fits.
+std::string_view cut(std::string_view text, int width) {
+  return text.substr(0, break_rows(text, width)[0].end);
+}
+
+}  // namespace
+
+int text_width(int terminal_width) {
+  return std::max(terminal_width - static_cast<int>(kMark.size()) - 1, 1);
+}
+
+PromptFrame prompt_frame(std::string_view text, size_t cursor, const PromptStyle& style) {
+  const int width = text_width(style.width);
+  PromptFrame frame;
+  if (text.empty()) {
+    const std::string hint = fmt::format("Type a message... ({} to send)", style.send_keys);
+    frame.rows = {std::string(kMark) + dim(cut(hint, width))};
+    frame.before_cursor = kMark;
+    return frame;
+  }
+  const auto rows = break_rows(text, width);
+  const size_t cursor_row = row_of(rows, cursor);
+  // One row is left to what stands above the prompt, one to the hint below it.
+  const auto room = static_cast<size_t>(std::max(style.height - 2, 1));
+  const size_t first =
+      rows.size() <= room ? 0 : std::min(cursor_row - std::min(cursor_row, room / 2), rows.size() - room);
+  const size_t last = std::min(first + room, rows.size());
+  for (size_t i = first; i < last; ++i) {
+    const std::string_view mark = i == 0 ? kMark : kIndent;
+    frame.rows.push_back(std::string(mark) + shown(text.substr(rows[i].begin, rows[i].end - rows[i].begin)));
+    if (i == cursor_row)
+      frame.before_cursor = std::string(mark) + shown(text.substr(rows[i].begin, cursor - rows[i].begin));
+  }
+  frame.cursor_row = cursor_row - first;
+  if (text.find('\n') != std::string_view::npos && style.height > 2)
+    frame.rows.push_back(std::string(kIndent) +
+                         dim(cut(fmt::format("({} to send)", style.send_keys), width)));
+  return frame;
+}
+
+}  // namespace bitctl

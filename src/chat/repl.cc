@@ -1,0 +1,249 @@
+#include "chat/repl.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+#include "base/exit_code.h"
+#include "base/text.h"
+#include "base/visible_text.h"
+#include "chat/graphemes.h"
+
+namespace bitctl {
+namespace {
+
+// How long an ESC may wait for what belongs to it before it was the Esc key.
+constexpr auto kEscapeDelay = std::chrono::milliseconds(100);
+// How long leaving waits for an answer the terminal still owes, which the shell would read as typed.
+constexpr int kLateAnswerMs = 50;
+
+double milliseconds(Duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+
+}  // namespace
+
+Repl::Repl(const ChatOptions& options, ModelOpener opener, Mono started)
+    : options_(options), opener_(std::move(opener)), started_(started), screen_(terminal_.width()) {}
+
+// The prompt first: nothing before it reads a file, starts a thread or waits for the terminal.
+int Repl::run() {
+  signals_ = block_and_watch_signals({SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT, SIGWINCH});
+  if (!terminal_.enter()) {
+    std::fprintf(stderr, "bitctl: the terminal takes no raw mode: %s\n", std::strerror(errno));
+    return kOwnFailure;
+  }
+  draw();
+  const Duration took = std::chrono::steady_clock::now() - started_;
+  session_.emplace(loop_, options_, std::move(opener_), static_cast<SessionView&>(*this));
+  session_->start();
+  terminal_.ask_what_it_tells();
+  if (options_.verbose) say(fmt::format("[REPL ready in {:.0f}ms]", std::ceil(milliseconds(took))));
+  loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) { read_keys(); });
+  loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { on_signal(); });
+  loop_.run();
+  return exit_code_;
+}
+
+void Repl::leave(int code) {
+  exit_code_ = code;
+  terminal_.write(screen_.take_prompt_away());
+  if (code == kOk) await_late_answers();
+  terminal_.leave();
+  loop_.stop();
+}
+
+void Repl::await_late_answers() {
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  while (!attributes_answered_ && terminal_.expects_answers() && ::poll(&input, 1, kLateAnswerMs) > 0) {
+    std::array<char, 256> buffer;
+    const ssize_t n = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+    if (n <= 0) return;
+    for (const Key& key : parser_.feed({buffer.data(), static_cast<size_t>(n)}))
+      attributes_answered_ |= key.kind == KeyKind::device_attributes;
+  }
+}
+
+void Repl::read_keys() {
+  std::array<char, 65536> buffer;
+  const ssize_t n = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+  if (n == 0 || (n < 0 && errno == EIO)) return leave(kOk);
+  if (n < 0) return;
+  if (settling_) loop_.cancel(*std::exchange(settling_, std::nullopt));
+  for (const Key& key : parser_.feed({buffer.data(), static_cast<size_t>(n)})) {
+    on_key(key);
+    if (!terminal_.entered()) return;  // left, or suspended
+  }
+  if (parser_.unsettled())
+    settling_ = loop_.call_after(kEscapeDelay, [this] {
+      settling_.reset();
+      parser_.settle();
+    });
+  draw();
+}
+
+void Repl::on_key(const Key& key) {
+  tells_ctrl_enter_ |= key.extended || (key.kind == KeyKind::kitty_flags && (key.flags & 1) != 0);
+  if (key.kind == KeyKind::kitty_flags) kitty_answered_ = true;
+  if (key.kind == KeyKind::device_attributes && !std::exchange(attributes_answered_, true) &&
+      !kitty_answered_)
+    terminal_.ask_for_other_keys();
+  const Intention intention = composer_.apply(key, text_width(terminal_.width()));
+  if (intention.kind != Intention::Kind::interrupt) interrupts_in_a_row_ = 0;
+  switch (intention.kind) {
+    case Intention::Kind::none:
+      return;
+    case Intention::Kind::send:
+      return sent(intention.text);
+    case Intention::Kind::leave:
+      return leave(kOk);
+    case Intention::Kind::interrupt:
+      return interrupt();
+    case Intention::Kind::suspend:
+      return suspend();
+    case Intention::Kind::redraw:
+      return terminal_.write(screen_.take_prompt_away() + "\x1b[H\x1b[2J");
+  }
+}
+
+void Repl::sent(const std::string& text) {
+  show_prompt_text(text);
+  const SlashCommand command = interpret(text);
+  switch (command.kind) {
+    case SlashCommand::Kind::prompt:
+      return session_->submit(command.text);
+    case SlashCommand::Kind::help:
+      return say(slash_command_help());
+    case SlashCommand::Kind::status:
+      return say(session_->status());
+    case SlashCommand::Kind::retry:
+      if (!session_->retry()) say("nothing has failed");
+      return;
+    case SlashCommand::Kind::system:
+      session_->set_system(command.text);
+      return say(command.text.empty() ? "no system prompt from here on"
+                                      : "system prompt set, from the next prompt on");
+    case SlashCommand::Kind::clear:
+      return say(session_->clear() ? "a new conversation" : "an answer is being written; Ctrl+C stops it");
+    case SlashCommand::Kind::nothing:
+      return;
+    case SlashCommand::Kind::quit:
+      return leave(kOk);
+    case SlashCommand::Kind::unknown:
+      return say(command.text);
+  }
+}
+
+void Repl::interrupt() {
+  if (session_->stop_answer()) return;
+  if (!composer_.editor().empty()) return composer_.clear();
+  if (const size_t dropped = session_->drop_queue(); dropped > 0)
+    return say(fmt::format("{} waiting {} dropped", dropped, dropped == 1 ? "prompt" : "prompts"));
+  if (++interrupts_in_a_row_ >= 2) say("Ctrl+D or /quit leaves");
+}
+
+void Repl::on_signal() {
+  while (const int signal = next_signal(signals_.get())) {
+    switch (signal) {
+      case SIGINT:
+        interrupt();
+        break;
+      case SIGTSTP:
+        suspend();
+        break;
+      case SIGCONT:
+        resume();
+        break;
+      case SIGWINCH:
+        resized();
+        break;
+      default:
+        return leave(128 + signal);
+    }
+  }
+  draw();
+}
+
+void Repl::suspend() {
+  terminal_.write(screen_.take_prompt_away());
+  terminal_.leave();
+  ::raise(SIGSTOP);  // SIGCONT brings us to resume()
+}
+
+void Repl::resume() {
+  terminal_.leave();  // the shell may have changed what we set
+  terminal_.enter();
+  resized();
+}
+
+void Repl::resized() { terminal_.write(screen_.resize(terminal_.width())); }
+
+void Repl::state_changed(const Bootstrap& state) {
+  const std::string text = state_text(state);
+  if (state.is<Bootstrap::Ready>()) {
+    say(text);
+    if (prompts_waited_) say("✓ Model ready - future queries will use local generation");
+    prompts_waited_ = false;
+  } else if (state.is<Bootstrap::Failed>() || state.is<Bootstrap::NotAvailable>()) {
+    say(text + "\n/retry loads it again");
+  } else {
+    say("⏳ " + text);
+  }
+}
+
+void Repl::prompt_queued(const Bootstrap& state) {
+  prompts_waited_ = true;
+  say("⏳ " + state_text(state));
+}
+
+void Repl::prompt_refused(std::string_view reason, const std::string& text) {
+  say(fmt::format("{}: {}", reason, text));
+}
+
+void Repl::answer_begins(const std::string& prompt, bool was_queued) {
+  if (was_queued) show_prompt_text(prompt);
+}
+
+void Repl::answer_text(std::string_view text) {
+  terminal_.write(screen_.print(visible_text(text, Newlines::keep)));
+}
+
+void Repl::answer_ends(const GenerationEnd& end) {
+  terminal_.write(screen_.end_line());
+  if (end.reason == StopReason::interrupted) say_dim("[interrupted]");
+  if (end.reason == StopReason::length) say_dim(fmt::format("[stopped after {} tokens]", end.new_tokens));
+  if (end.reason == StopReason::error) say("✗ " + end.error);
+  if (options_.verbose && end.new_tokens > 0) say_dim(figures(end));
+}
+
+void Repl::warning(const std::string& text) { say(text); }
+
+void Repl::draw() {
+  if (!terminal_.entered()) return;
+  terminal_.write(
+      screen_.draw(prompt_frame(composer_.editor().text(), composer_.editor().cursor(),
+                                {.width = terminal_.width(),
+                                 .height = terminal_.height(),
+                                 .send_keys = tells_ctrl_enter_ ? "Ctrl+Enter" : "Alt+Enter or Ctrl+J"})));
+}
+
+void Repl::say(std::string_view line) {
+  terminal_.write(screen_.print_line(visible_text(line, Newlines::keep)));
+}
+
+void Repl::say_dim(std::string_view line) {
+  terminal_.write(screen_.print_line("\x1b[2m" + visible_text(line, Newlines::keep) + "\x1b[22m"));
+}
+
+void Repl::show_prompt_text(std::string_view text) {
+  std::string lines;
+  for (const auto& line : split(text, '\n')) lines += (lines.empty() ? "> " : "\n  ") + line;
+  say(lines);
+}
+
+}  // namespace bitctl

@@ -1,0 +1,76 @@
+// The chat on a terminal: keys, prompt, and the lines above it. One thread, one event loop.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/event_loop.h"
+#include "chat/composer.h"
+#include "chat/keys.h"
+#include "chat/options.h"
+#include "chat/screen.h"
+#include "chat/session.h"
+#include "chat/slash_command.h"
+#include "chat/terminal.h"
+
+namespace bitctl {
+
+class Repl : private SessionView {
+ public:
+  // `started` is when the program began, for "[REPL ready in 4ms]".
+  Repl(const ChatOptions& options, ModelOpener opener, Mono started);
+
+  // Until the user leaves; returns the exit code. The terminal is as it was.
+  int run();
+  // A thread cannot be ended at once.
+  bool busy() const { return session_ && session_->busy(); }
+
+ private:
+  void state_changed(const Bootstrap& state) override;
+  void prompt_queued(const Bootstrap& state) override;
+  void prompt_refused(std::string_view reason, const std::string& text) override;
+  void answer_begins(const std::string& prompt, bool was_queued) override;
+  void answer_text(std::string_view text) override;
+  void answer_ends(const GenerationEnd& end) override;
+  void warning(const std::string& text) override;
+
+  void read_keys();
+  void on_key(const Key& key);
+  void sent(const std::string& text);
+  void interrupt();
+  void on_signal();
+  void suspend();
+  void resume();
+  void resized();
+  void leave(int code);
+  void await_late_answers();
+
+  void draw();
+  void say(std::string_view line);  // foreign text is made visible
+  void say_dim(std::string_view line);
+  void show_prompt_text(std::string_view text);
+
+  const ChatOptions options_;
+  ModelOpener opener_;
+  const Mono started_;
+
+  EventLoop loop_;
+  Fd signals_;
+  Terminal terminal_;
+  Screen screen_;
+  KeyParser parser_;
+  Composer composer_;
+  std::optional<ChatSession> session_;  // made behind the first prompt
+
+  std::optional<EventLoop::TimerId> settling_;
+  bool tells_ctrl_enter_ = false;  // proved by an answer or by a key
+  bool kitty_answered_ = false;
+  bool attributes_answered_ = false;
+  bool prompts_waited_ = false;
+  int interrupts_in_a_row_ = 0;
+  int exit_code_ = 0;
+};
+
+}  // namespace bitctl

@@ -1,0 +1,243 @@
+#include "chat/text_worker.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <utility>
+
+#include "base/install_layout.h"
+#include "base/text.h"
+
+extern char** environ;
+
+namespace bitctl {
+namespace {
+
+constexpr int kWorkerSocket = 3;
+constexpr size_t kKeptOutput = 4096;
+constexpr size_t kToldLines = 3;
+
+std::vector<char*> pointers(const std::vector<std::string>& strings) {
+  std::vector<char*> all;
+  for (const auto& string : strings) all.push_back(const_cast<char*>(string.c_str()));
+  all.push_back(nullptr);
+  return all;
+}
+
+// Everything that the read gives at once; false at the end of the stream.
+bool read_available(int fd, std::string& into) {
+  std::array<char, 65536> buffer;
+  while (true) {
+    const ssize_t n = ::read(fd, buffer.data(), buffer.size());
+    if (n > 0)
+      into.append(buffer.data(), static_cast<size_t>(n));
+    else if (n == 0)
+      return false;
+    else if (errno != EINTR)
+      return errno == EAGAIN;
+  }
+}
+
+struct SpawnSettings {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  SpawnSettings() {
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawnattr_init(&attributes);
+  }
+  ~SpawnSettings() {
+    ::posix_spawn_file_actions_destroy(&actions);
+    ::posix_spawnattr_destroy(&attributes);
+  }
+};
+
+// A process group of its own keeps the terminal's Ctrl-C away from it; its signals are as a new process
+// expects.
+Result<pid_t> spawn(const WorkerCommand& command, int socket, int output) {
+  SpawnSettings settings;
+  ::posix_spawn_file_actions_addopen(&settings.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDOUT_FILENO);
+  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDERR_FILENO);
+  ::posix_spawn_file_actions_adddup2(&settings.actions, socket, kWorkerSocket);
+  ::posix_spawn_file_actions_addclosefrom_np(&settings.actions, kWorkerSocket + 1);
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  ::posix_spawnattr_setsigmask(&settings.attributes, &none);
+  ::posix_spawnattr_setsigdefault(&settings.attributes, &all);
+  ::posix_spawnattr_setpgroup(&settings.attributes, 0);
+  ::posix_spawnattr_setflags(&settings.attributes,
+                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  const auto argv = pointers(command.argv);
+  const auto environment = pointers(command.environment);
+  pid_t pid = 0;
+  const int error =
+      ::posix_spawn(&pid, argv[0], &settings.actions, &settings.attributes, argv.data(), environment.data());
+  if (error != 0) return fail_errno(fmt::format("cannot start the text worker {}", command.argv[0]), error);
+  return pid;
+}
+
+std::string last_lines(const std::string& output) {
+  std::vector<std::string> lines;
+  for (auto& line : split(output, '\n'))
+    if (!line.empty()) lines.push_back(std::move(line));
+  if (lines.size() > kToldLines) lines.erase(lines.begin(), lines.end() - kToldLines);
+  return fmt::format("{}", fmt::join(lines, " | "));
+}
+
+Result<std::string> choose_python(const std::string& folder) {
+  if (const char* chosen = std::getenv("BITCTL_PYTHON"); chosen != nullptr && *chosen != '\0') {
+    if (const auto found = find_program(chosen)) return *found;
+    return fail(ErrorKind::not_found, fmt::format("BITCTL_PYTHON={}: no such program", chosen));
+  }
+  const auto on_path = find_program("python3");
+  const auto found = find_python(folder);
+  if (found && found != on_path) return *found;
+  // No environment of the user's own: the one that bitctl was built with knows the packages.
+  if (const auto own = find_program(install_layout().folder + "/../.venv/bin/python")) return *own;
+  if (on_path) return *on_path;
+  return fail(ErrorKind::not_found, "no Python found for the text worker; set BITCTL_PYTHON to one");
+}
+
+}  // namespace
+
+Result<WorkerCommand> text_worker_command(const std::string& folder) {
+  auto python = choose_python(folder);
+  if (!python) return forward(std::move(python));
+  WorkerCommand command{{*python, "-m", "bitctl.text", std::to_string(kWorkerSocket)}, {}};
+  std::string path = install_layout().python;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view variable = *entry;
+    if (variable.starts_with("PYTHONPATH="))
+      path += fmt::format(":{}", variable.substr(variable.find('=') + 1));
+    else
+      command.environment.emplace_back(variable);
+  }
+  command.environment.push_back("PYTHONPATH=" + path);
+  // The current folder may hold a tokenizers.py, or a folder named bitctl.
+  command.environment.emplace_back("PYTHONSAFEPATH=1");
+  command.environment.emplace_back("TOKENIZERS_PARALLELISM=false");
+  return command;
+}
+
+Status TextWorker::start(const WorkerCommand& command) {
+  end();
+  std::array<int, 2> sockets{}, pipe{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) != 0)
+    return fail_errno("socketpair");
+  Fd ours(sockets[0]), theirs(sockets[1]);
+  if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return fail_errno("pipe");
+  Fd output(pipe[0]), output_writer(pipe[1]);
+  auto pid = spawn(command, theirs.get(), output_writer.get());
+  if (!pid) return forward(std::move(pid));
+  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0)));
+  if (!process) return fail_errno("pidfd_open");
+  ::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
+  ::fcntl(output.get(), F_SETFL, O_NONBLOCK);
+
+  process_ = std::move(process);
+  socket_ = std::move(ours);
+  output_ = std::move(output);
+  watch_socket();
+  loop_.watch(output_.get(), EPOLLIN, [this](uint32_t) { read_output(); });
+  loop_.watch(process_.get(), EPOLLIN, [this](uint32_t) { reap(); });
+  return {};
+}
+
+void TextWorker::end() {
+  if (!process_) return;
+  for (const Fd* fd : {&process_, &socket_, &output_}) loop_.unwatch(fd->get());
+  ::syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
+  siginfo_t info{};
+  ::waitid(P_PIDFD, static_cast<id_t>(process_.get()), &info, WEXITED);
+  process_.reset();
+  socket_.reset();
+  output_.reset();
+  for (std::string* text : {&received_, &unsent_, &last_output_, &fatal_}) text->clear();
+  waiting_.clear();
+}
+
+void TextWorker::ask(Json request, Reply reply) {
+  const uint64_t id = next_id_++;
+  waiting_[id] = std::move(reply);
+  request["id"] = id;
+  unsent_ += dump_line(request) + "\n";
+  send();
+}
+
+void TextWorker::watch_socket() {
+  loop_.watch(socket_.get(), unsent_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT, [this](uint32_t events) {
+    if (events & EPOLLOUT) send();
+    read_replies();
+  });
+}
+
+void TextWorker::send() {
+  const ssize_t n = ::send(socket_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n > 0) unsent_.erase(0, static_cast<size_t>(n));
+  watch_socket();  // what is left goes when there is room; a worker that is gone is reap()'s matter
+}
+
+void TextWorker::read_replies() {
+  const bool open = read_available(socket_.get(), received_);
+  // A reply's callback may ask again, or end this worker.
+  for (size_t end = received_.find('\n'); end != std::string::npos; end = received_.find('\n')) {
+    const std::string line = received_.substr(0, end);
+    received_.erase(0, end + 1);
+    take_line(line);
+  }
+  if (!open && socket_) loop_.unwatch(socket_.get());
+}
+
+void TextWorker::take_line(const std::string& line) {
+  auto parsed = parse_strict_json(line);
+  if (!parsed || !parsed->is_object()) return;
+  Json& answer = *parsed;
+  if (answer.contains("fatal") && answer["fatal"].is_string()) fatal_ = answer["fatal"];
+  const auto waiting = answer.contains("id") && answer["id"].is_number_unsigned()
+                           ? waiting_.find(answer["id"].get<uint64_t>())
+                           : waiting_.end();
+  if (waiting == waiting_.end()) return;
+  const Reply reply = std::move(waiting->second);
+  waiting_.erase(waiting);
+  if (answer.contains("error"))
+    reply(fail(ErrorKind::invalid,
+               answer["error"].is_string() ? answer["error"].get<std::string>() : "unknown"));
+  else
+    reply(std::move(answer));
+}
+
+void TextWorker::read_output() {
+  if (!read_available(output_.get(), last_output_)) loop_.unwatch(output_.get());
+  if (last_output_.size() > kKeptOutput) last_output_.erase(0, last_output_.size() - kKeptOutput);
+}
+
+void TextWorker::reap() {
+  read_replies();
+  if (!process_) return;  // a reply ended it
+  read_output();
+  siginfo_t info{};
+  ::waitid(P_PIDFD, static_cast<id_t>(process_.get()), &info, WEXITED | WNOWAIT);
+  const std::string reason = reason_of_death(info.si_code == CLD_EXITED ? info.si_status : -info.si_status);
+  end();
+  on_death_(reason);
+}
+
+std::string TextWorker::reason_of_death(int status) const {
+  if (!fatal_.empty()) return fatal_;
+  const std::string how = status >= 0 ? fmt::format("exit code {}", status) : signal_name(-status);
+  const std::string said = last_lines(last_output_);
+  return said.empty() ? fmt::format("the text worker ended ({})", how)
+                      : fmt::format("the text worker ended ({}): {}", how, said);
+}
+
+}  // namespace bitctl

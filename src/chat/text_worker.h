@@ -1,0 +1,70 @@
+// The client of `python -m bitctl.text`: a child process that tokenises, renders and decodes. Requests and
+// replies are JSON lines on a socket of its own; its stdout and stderr are read only to tell why it died.
+// Everything here happens on the event loop's thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "base/strict_json.h"
+
+namespace bitctl {
+
+struct WorkerCommand {
+  std::vector<std::string> argv;         // the socket is its descriptor 3
+  std::vector<std::string> environment;  // "NAME=value"
+};
+
+// `$BITCTL_PYTHON -m bitctl.text 3`, or the Python that the user in `folder` means, or bitctl's own
+// environment.
+Result<WorkerCommand> text_worker_command(const std::string& folder);
+
+class TextWorker {
+ public:
+  using Reply = std::function<void(Result<Json>)>;
+  using OnDeath = std::function<void(const std::string& reason)>;
+
+  // `on_death` is called once for each start() that succeeded and whose child ended by itself; requests
+  // without a reply are forgotten then.
+  TextWorker(EventLoop& loop, OnDeath on_death) : loop_(loop), on_death_(std::move(on_death)) {}
+  ~TextWorker() { end(); }
+  TextWorker(const TextWorker&) = delete;
+
+  Status start(const WorkerCommand& command);
+  bool running() const { return static_cast<bool>(process_); }
+
+  // Replies come in the order of the requests. An answer {"error": …} is an Error::invalid.
+  void ask(Json request, Reply reply);
+  // Kills the child; no callback comes any more.
+  void end();
+
+ private:
+  void watch_socket();
+  void read_replies();
+  void take_line(const std::string& line);
+  void read_output();
+  void send();
+  void reap();
+  std::string reason_of_death(int status) const;
+
+  EventLoop& loop_;
+  OnDeath on_death_;
+  Fd process_;  // pidfd
+  Fd socket_;
+  Fd output_;
+  std::string received_;
+  std::string unsent_;
+  std::string last_output_;
+  std::string fatal_;
+  std::map<uint64_t, Reply> waiting_;
+  uint64_t next_id_ = 1;
+};
+
+}  // namespace bitctl
