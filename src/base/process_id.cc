@@ -5,11 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <fstream>
 #include <sstream>
 
-#include <nlohmann/json.hpp>
-
+#include "base/strict_json.h"
 #include "base/visible_text.h"
 
 namespace bitctl {
@@ -102,10 +102,9 @@ void to_json(nlohmann::ordered_json& j, const ProcessId& id) {
 
 ProcessId process_id_from(const nlohmann::ordered_json& j) {
   ProcessId id;
-  if (!j.is_object()) return id;
-  id.pid = j.value("pid", 0);
-  id.start_ticks = j.value("start_ticks", uint64_t{0});
-  id.boot_id = j.value("boot_id", std::string());
+  id.pid = static_cast<pid_t>(std::min<uint64_t>(get_unsigned(j, "pid").value_or(0), INT_MAX));
+  id.start_ticks = get_unsigned(j, "start_ticks").value_or(0);
+  id.boot_id = get_text(j, "boot_id");
   return id;
 }
 

@@ -1,5 +1,6 @@
 #include "base/strict_json.h"
 
+#include <cmath>
 #include <functional>
 #include <set>
 #include <utility>
@@ -138,6 +139,39 @@ tl::expected<Json, JsonError> parse_strict_json(std::string_view text, size_t ma
   }
   const size_t byte = builder.refused() ? static_cast<size_t>(furthest - text.data()) : builder.byte();
   return tl::unexpected(JsonError{std::min(byte, text.size()), builder.reason()});
+}
+
+namespace {
+
+const Json* field(const Json& object, std::string_view key) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(key);
+  return found == object.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+std::optional<uint64_t> get_unsigned(const Json& object, std::string_view key) {
+  const Json* value = field(object, key);
+  if (value == nullptr || !value->is_number_integer()) return std::nullopt;
+  if (!value->is_number_unsigned() && value->get<int64_t>() < 0) return std::nullopt;
+  return value->get<uint64_t>();
+}
+
+std::optional<double> get_finite(const Json& object, std::string_view key) {
+  const Json* value = field(object, key);
+  if (value == nullptr || !value->is_number() || !std::isfinite(value->get<double>())) return std::nullopt;
+  return value->get<double>();
+}
+
+std::string get_text(const Json& object, std::string_view key, std::string_view otherwise) {
+  const Json* value = field(object, key);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : std::string(otherwise);
+}
+
+bool get_flag(const Json& object, std::string_view key) {
+  const Json* value = field(object, key);
+  return value != nullptr && value->is_boolean() && value->get<bool>();
 }
 
 std::string dump_line(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }

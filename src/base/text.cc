@@ -27,7 +27,10 @@ std::string format_bytes(uint64_t bytes) {
 
 std::string format_duration(Duration duration) {
   const double seconds = std::max(0.0, std::chrono::duration<double>(duration).count());
-  if (seconds < 10) return fmt::format("{:.1f}s", seconds);
+  if (seconds > 0 && seconds < 0.0995) return fmt::format("{:.0f}ms", seconds * 1000);
+  // "0.4s" and "3.2s", but "4s" for what was meant as four seconds.
+  if (seconds < 10 && std::fabs(seconds - std::round(seconds)) >= 0.05)
+    return fmt::format("{:.1f}s", seconds);
   const auto whole = static_cast<int64_t>(seconds + 0.5);
   if (whole < 60) return fmt::format("{}s", whole);
   if (whole < 3600) return fmt::format("{}m{:02}s", whole / 60, whole % 60);

@@ -14,9 +14,8 @@ namespace {
 // YAML's too.
 bool needs_no_quotes(const std::string& text) {
   constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
-  return text.find_first_not_of("-.") != std::string::npos &&
-         text.find_first_not_of(kSafe) == std::string::npos && core_scalar(text).is_string() &&
-         text != "null" && text != "Null" && text != "NULL";
+  return !text.empty() && text[0] != '-' && text.find_first_not_of(kSafe) == std::string::npos &&
+         core_scalar(text).is_string() && text != "null" && text != "Null" && text != "NULL";
 }
 
 std::string in_one_line(const Json& json) {

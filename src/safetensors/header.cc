@@ -108,7 +108,7 @@ Status read_metadata(const Json& json, Strictness strictness, TensorHeader& head
   return {};
 }
 
-Status read_entries(const Json& root, Strictness strictness, TensorHeader& header) {
+Status read_entries(const Json& root, Strictness strictness, Extents extents, TensorHeader& header) {
   header.tensors.reserve(root.size());
   for (const auto& [key, value] : root.items()) {
     if (key == header_rules::kMetadataKey) {
@@ -119,7 +119,8 @@ Status read_entries(const Json& root, Strictness strictness, TensorHeader& heade
     TensorInfo tensor{key};
     if (auto read = read_fields(value, tensor); !read)
       return damaged(label(key) + ": " + read.error().message);
-    if (auto checked = header_rules::check_extent(tensor); !checked) return checked;
+    if (extents == Extents::check)
+      if (auto checked = header_rules::check_extent(tensor); !checked) return checked;
     header.tensors.push_back(std::move(tensor));
   }
   return {};
@@ -155,7 +156,8 @@ Result<uint64_t> header_size(std::string_view first_bytes, uint64_t file_bytes) 
   return 8 + n;
 }
 
-Result<TensorHeader> parse_header(std::string_view head, uint64_t file_bytes, Strictness strictness) {
+Result<TensorHeader> parse_header(std::string_view head, uint64_t file_bytes, Strictness strictness,
+                                  Extents extents) {
   const auto size = header_size(head, file_bytes);
   if (!size) return tl::unexpected(size.error());
   if (head.size() < *size) return fail(ErrorKind::invalid, "parse_header: fewer bytes than the header has");
@@ -172,7 +174,7 @@ Result<TensorHeader> parse_header(std::string_view head, uint64_t file_bytes, St
   TensorHeader header;
   header.header_bytes = *size;
   header.data_bytes = file_bytes - *size;
-  if (auto read = read_entries(*root, strictness, header); !read) return forward(std::move(read));
+  if (auto read = read_entries(*root, strictness, extents, header); !read) return forward(std::move(read));
   // Stable, so that empty tensors at one offset keep the header's order.
   std::stable_sort(header.tensors.begin(), header.tensors.end(),
                    [](const TensorInfo& a, const TensorInfo& b) {

@@ -45,6 +45,9 @@ enum class Strictness {
   compat,  // foreign files
 };
 
+// Whether shape × dtype must be the tensor's bytes: always, unless somebody else looks at exactly that.
+enum class Extents { check, leave };
+
 // Bits of one element; 0 where the dtype is not known.
 unsigned dtype_bits(std::string_view dtype);
 
@@ -58,7 +61,8 @@ Result<uint64_t> header_size(std::string_view first_bytes, uint64_t file_bytes);
 // tile the data without hole or overlap, up to the file's last byte. Error::damaged with the reason, names
 // made visible.
 Result<TensorHeader> parse_header(std::string_view head, uint64_t file_bytes,
-                                  Strictness strictness = Strictness::strict);
+                                  Strictness strictness = Strictness::strict,
+                                  Extents extents = Extents::check);
 
 // Sorts the tensors as Hugging Face's writer does (widest dtype first, then by name), which aligns each for
 // its dtype, and gives them their offsets. Error::invalid where a size cannot be told.

@@ -2,7 +2,6 @@
 #include <stdio.h>
 
 #include "base/install_layout.h"
-#include "base/strict_json.h"
 #include "config/run_config.h"
 #include "unit/temporary_folder.h"
 
@@ -71,24 +70,6 @@ TEST(ShellQuoted, AShellReadsTheWordsBack) {
   std::string expected;
   for (const auto& word : words) expected += word + "|";
   EXPECT_EQ(output_of("printf '%s|' " + shell_quoted(words)), expected);
-}
-
-// All the way: from the YAML, through a shell, to what Python sees.
-TEST(ShellQuoted, TheScriptGetsTheVeryCharactersOfTheConfig) {
-  const auto config =
-      load_config(BITCTL_SOURCE_DIR "/tests/samples/config/good/full.yaml", {}, {{"HF_TOKEN", "t 0\n'"}});
-  ASSERT_TRUE(config) << config.error().message;
-  Words words = {"env"};
-  for (const auto& [name, value] : trainer_environment(*config)) words.push_back(name + "=" + value);
-  for (const auto& word : trainer_argv(*config, "/r n")) words.push_back(word);
-  const Json seen = Json::parse(output_of(shell_quoted(words)));
-  EXPECT_EQ(seen["argv"],
-            Json({"--model", "Qwen/Qwen3-0.6B", "--lr", "2e-4", "--seed", "007", "--bf16", "--shuffle",
-                  "false", "--tags", "a", "1e-3", "with space", "-v", "--output_dir", "/r n/out"}));
-  const std::pair<const char*, const char*> environment[] = {
-      {"LR", "1e-4"},         {"COUNTRY", "NO"},           {"VERSION", "1.10"},           {"EMPTY", ""},
-      {"HF_TOKEN", "t 0\n'"}, {"NOTE", "it's $5: nobody"}, {"FROM_FILE", "from the file"}};
-  for (const auto& [name, value] : environment) EXPECT_EQ(seen["env"].value(name, "absent"), value) << name;
 }
 
 TEST(DryRun, IsAConfigWithTheCommandInComments) {

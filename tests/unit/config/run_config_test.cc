@@ -184,15 +184,6 @@ TEST_F(RunConfigTest, OverridesGoThroughTheSameChecks) {
             "${NONE:-default}, or $${NONE} for a plain ${NONE}");
 }
 
-TEST_F(RunConfigTest, DurationsAreWholeMilliseconds) {
-  const RunConfig config = loaded("run: {shell: x}\nrestart: {backoff: 0.4ms}\nlimits: {time: 1h1.001s}\n");
-  EXPECT_EQ(config.restart.backoff, Duration::zero());
-  EXPECT_EQ(config.limits.time, std::chrono::milliseconds(3'601'001));
-  EXPECT_EQ(error_of("run: {shell: x}\nlimits: {time: 0.4ms}\ncheckpoints: {every: 99999999d}\n"),
-            "config.yaml:2:16: limits.time: must be longer than nothing\n"
-            "config.yaml:3:22: checkpoints.every: longer than 100 years");
-}
-
 TEST_F(RunConfigTest, StrangeFilesAreErrors) {
   EXPECT_EQ(load_config(folder_ / "none.yaml", {}, {}).error().kind, ErrorKind::not_found);
   EXPECT_EQ(load_config(folder_.path(), {}, {}).error().message, folder_.path() + ": a folder, not a file");

@@ -102,7 +102,6 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"tab_after_spaces", "run:\n  a: 1\n  \tb: 2\n",
             "c.yaml:3:3: a tab in the indentation; YAML wants spaces"},
         Bad{"open_single_quote", "a: 'x\nb: 1\n", "c.yaml:1:4: the quote that opens here is never closed"},
-        Bad{"doubled_quote", "a: 'it''\n", "c.yaml:1:4: the quote that opens here is never closed"},
         Bad{"open_double_quote", "a: \"x\\\"\n", "c.yaml:1:4: the quote that opens here is never closed"},
         Bad{"open_list", "a: [1, 2\n", "c.yaml:2:1: a '[' is not closed before this"},
         Bad{"open_map", "a: {b: 1\n", "c.yaml:2:1: a '{' is not closed before this"},

@@ -57,7 +57,7 @@ TEST(Panel, ShowsWhatTheSupervisorKnowsBesides) {
   EXPECT_THAT(join(panel_lines(kRunning, {}, kNow, kPipe, facts)),
               HasSubstr("Loss: 0.3420\n2.35 step/s, ETA 4m10s\nLast checkpoint: step 120\nepoch 2/3"));
   EXPECT_THAT(join(panel_lines(kRunning, {}, kNow, kPipe, {.eta = std::chrono::seconds(1)})),
-              HasSubstr("\nETA 1.0s\n"));
+              HasSubstr("\nETA 1s\n"));
 }
 
 TEST(Panel, EpochsLoseTheirNoise) {
