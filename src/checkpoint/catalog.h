@@ -1,0 +1,37 @@
+// What lies in a run's checkpoints folder, read from the disk each time: folders, never names or dates,
+// decide.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/manifest.h"
+
+namespace bitctl {
+
+struct StepFolder {
+  uint64_t step = 0;
+  std::string path;
+};
+
+std::string step_folder_name(uint64_t step);  // "step-000000120"
+std::optional<uint64_t> step_of_folder_name(const std::string& name);
+
+// Folders named step-N, newest first; nothing is opened.
+std::vector<StepFolder> step_folders(const std::string& checkpoints);
+
+// Cheap: the manifest reads and is of that step, every file is there with its size. Error::damaged says what
+// is wrong.
+Result<Manifest> inspect_step(const StepFolder& folder);
+
+// Every byte: headers, tensors and side files against the manifest's digests; the header's own table against
+// the manifest's. Names the damaged tensor.
+Result<Manifest> verify_step(const StepFolder& folder);
+
+// A lone safetensors file: the header's rules, and that the tensors fill the file.
+Result<TensorHeader> verify_tensor_file(const std::string& path);
+
+}  // namespace bitctl

@@ -1,0 +1,73 @@
+// The commit protocol: how the images of one step become a folder that is either there, whole and durable, or
+// not there at all.
+//
+//   under an exclusive lock on .writer.lock, for the whole save:
+//     stage in .tmp-step-…; write the files past the page cache, hashing and checking on the way; fsync each;
+//     hard-link the side files; manifest, fsync; fsync the stage
+//   then, under an exclusive lock on .lock:
+//     rename the folder; fsync the parent; -> acknowledged; retention; unlock
+//
+// A reader that does not let go of .lock delays the rename by `reader_limit` at most; then it goes ahead,
+// since it only adds a name, and retention waits for the next save. A failed fsync condemns the stage: it is
+// removed, and the next try writes everything again from the arena under a new name.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file_ops.h"
+#include "base/lock.h"
+#include "base/result.h"
+#include "checkpoint/manifest.h"
+
+namespace bitctl {
+
+// One file of the step: its header as a private copy, its tensors in memory that does not change meanwhile.
+struct FileImage {
+  std::string name;
+  std::string header;          // 8 + N bytes
+  TensorHeader table;          // parsed from it
+  const char* data = nullptr;  // table.data_bytes bytes; page-aligned, readable up to the next page border
+};
+
+struct TensorFindings {
+  std::string checked_by;               // "torch 2.13.0+cpu", "none"
+  std::vector<std::string> non_finite;  // tensor names
+};
+
+struct StepImage {
+  std::string run;
+  uint64_t step = 0;
+  uint32_t attempt = 0;
+  Json metrics = Json::object();
+  std::vector<FileImage> files;
+  std::string side_folder;  // files of it are linked into the step; empty: none
+};
+
+struct Saved {
+  Manifest manifest;
+  bool unchanged = false;         // the same content already stood there
+  std::string reader_in_the_way;  // who held .lock when the rename went ahead without it
+};
+
+struct SaveOptions {
+  Duration writer_limit = std::chrono::seconds(60);
+  Duration reader_limit = std::chrono::seconds(2);
+  // Looks at every tensor before the commit; an error refuses the step for good.
+  std::function<Result<TensorFindings>(const std::vector<FileImage>&)> check_tensors;
+  // Called when the step is durable, before retention.
+  std::function<void(const Saved&)> on_committed;
+  // Called under the same lock afterwards.
+  std::function<void()> retain;
+  FileOps* ops = nullptr;  // system_file_ops() where null
+  const Clock* clock = nullptr;
+};
+
+// The file system refused (errno_value set, worth another try), the lock was not free in time (locked), or
+// the image itself is wrong (invalid, damaged: never worth another try). Nothing half-written stays.
+Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, const SaveOptions& options);
+
+}  // namespace bitctl

@@ -1,0 +1,31 @@
+// Moves among the folders of a run: what is broken is kept aside, what goes is renamed before it is deleted,
+// the finished model is swapped in. Callers hold the lock that each function names.
+#pragma once
+
+#include <string>
+
+#include "base/file_ops.h"
+#include "base/result.h"
+
+namespace bitctl {
+
+// Deletes a folder and everything in it; a missing one is no error. Only ever given our own stages and trash.
+Status remove_tree(const std::string& folder, FileOps& ops = system_file_ops());
+
+// Renames it to .trash-…, syncs the parent, then deletes: no crash leaves half of it under a valid name.
+// Under .lock.
+Status remove_folder(const std::string& folder, FileOps& ops = system_file_ops());
+
+// Removes what a killed writer left: .tmp-… and .trash-… folders. Under .writer.lock.
+void sweep_stages(const std::string& checkpoints, FileOps& ops = system_file_ops());
+
+// Moves a step that does not verify aside as .bad-<name>-<random>; nothing is deleted. The new path. Under
+// .lock.
+Result<std::string> set_aside(const std::string& step_folder, FileOps& ops = system_file_ops());
+
+// <run>/model: hard links to the step's model and side files, swapped in by a rename, durable. Idempotent.
+// Under .lock.
+Status publish_model(const std::string& run_folder, const std::string& step_folder,
+                     FileOps& ops = system_file_ops());
+
+}  // namespace bitctl

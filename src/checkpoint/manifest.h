@@ -1,0 +1,65 @@
+// manifest.json: what a checkpoint folder holds and how it is told from a broken one. Written last; a folder
+// without a manifest that verifies is no checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "base/strict_json.h"
+#include "safetensors/header.h"
+
+namespace bitctl {
+
+constexpr const char* kManifestName = "manifest.json";
+constexpr const char* kManifestFormat = "bitctl-checkpoint/1";
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kTrainingFile = "training.safetensors";
+
+struct ManifestTensor {
+  TensorInfo info;
+  std::string xxh3;
+};
+
+struct ManifestFile {
+  std::string name;
+  uint64_t bytes = 0;
+  uint64_t header_bytes = 0;
+  std::string header_xxh3;
+  std::vector<ManifestTensor> tensors;  // in data order; with the header they cover every byte of the file
+};
+
+struct ManifestSideFile {
+  std::string name;
+  uint64_t bytes = 0;
+  std::string xxh3;
+};
+
+struct Manifest {
+  std::string run;
+  uint64_t step = 0;
+  uint32_t attempt = 0;
+  int64_t created = 0;                  // Unix seconds
+  std::string tensor_check;             // "torch 2.13.0+cpu", or "none" where the engine could not be loaded
+  Json metrics = Json::object();        // name → number
+  std::vector<std::string> non_finite;  // names of tensors that hold a NaN or an infinity
+  std::vector<ManifestFile> files;
+  std::vector<ManifestSideFile> side_files;
+
+  const ManifestFile* file(std::string_view name) const;
+  uint64_t bytes() const;  // of all files
+};
+
+// One line of JSON; its last field is the digest of everything before it.
+std::string to_bytes(const Manifest& manifest);
+
+// Error::damaged with the path and the reason; an unknown major version of the format is refused.
+Result<Manifest> parse_manifest(std::string_view bytes, const std::string& path);
+
+// True where both hold the same tensors with the same bytes, whatever the padding of their headers.
+bool same_content(const ManifestFile& a, const ManifestFile& b);
+
+}  // namespace bitctl

@@ -1,0 +1,46 @@
+// What supervisor and writer say to each other over their inherited socket pair, as JSON messages with a
+// "type".
+//
+// To the writer:
+//   arena {gen, files} + two descriptors     allocate and seal them, map them
+//   drop_arena {gen}                          unmap
+//   attempt {attempt}                         a trainer is about to be started
+//   trainer_dead {}                           its whole tree is gone: discard what it was writing
+//   load {step, path, gen, slot}              read a checkpoint into a slot (already LOADING)
+//   shutdown {}                               persist what is READY, then leave
+// From the writer:
+//   ready {tensor_check, reason?}             the engine is there, or "none" and why
+//   arena_ready {gen} | arena_failed {gen, reason}
+//   started {step}
+//   committed {step, bytes, ms, unchanged, non_finite, tensor_check, reader?}    before retention
+//   retained {deleted}
+//   failed {step, reason, errno, final}       final: the image itself is wrong, it is not tried again
+//   loaded {step} | load_failed {step, reason, aside?}
+//   finished {step, path} | finish_failed {step, reason}
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "base/strict_json.h"
+#include "checkpoint/retention.h"
+
+namespace bitctl {
+
+// Descriptors that the writer inherits, in this order from 3 on.
+enum WriterFd : int { kWriterSocketFd = 3, kWriterControlFd, kWriterWakeFd, kWriterLockFd, kWriterFdEnd };
+
+// The writer's one argument, as JSON.
+struct WriterOptions {
+  std::string run_folder;
+  std::string engine;     // path of the module
+  std::string isolation;  // Isolation::description() as text
+  int supervisor = 0;     // pid
+  RetentionPolicy retention;
+  double writer_limit = 60;  // seconds
+};
+
+std::string to_text(const WriterOptions& options);
+Result<WriterOptions> writer_options_from(const std::string& text);
+
+}  // namespace bitctl

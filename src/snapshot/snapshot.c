@@ -1,0 +1,117 @@
+#define _GNU_SOURCE
+#include "snapshot/snapshot.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static bitctl_slot* bank_of(bitctl_control* page, uint32_t gen) { return page->slots[gen % BITCTL_BANKS]; }
+
+static const bitctl_slot* slot_at(const bitctl_control* page, uint32_t gen, int slot) {
+  return &page->slots[gen % BITCTL_BANKS][slot];
+}
+
+uint32_t bitctl_snapshot_abi(void) { return BITCTL_SNAPSHOT_ABI; }
+
+int bitctl_control_check(const bitctl_control* page) {
+  return page->magic == BITCTL_CONTROL_MAGIC && page->version == BITCTL_CONTROL_VERSION &&
+                 page->bytes == sizeof(bitctl_control)
+             ? 0
+             : -1;
+}
+
+/* Which slot may be written: free ones first, then a durable one, then the older of two ready ones. */
+static int choose(const bitctl_slot* bank, uint32_t* state) {
+  int best = -1, best_rank = 0;
+  uint32_t states[BITCTL_SLOTS];
+  for (int i = 0; i < BITCTL_SLOTS; ++i) states[i] = bitctl_load32(&bank[i].state);
+  for (int i = 0; i < BITCTL_SLOTS; ++i) {
+    const uint32_t other = states[1 - i];
+    int rank = 0;
+    if (states[i] == BITCTL_SLOT_FREE || states[i] == BITCTL_SLOT_BROKEN) rank = 3;
+    if (states[i] == BITCTL_SLOT_DURABLE && other != BITCTL_SLOT_WRITING && other != BITCTL_SLOT_LOADING)
+      rank = 2;
+    if (states[i] == BITCTL_SLOT_READY && other == BITCTL_SLOT_READY) rank = 1;
+    if (rank > best_rank || (rank == best_rank && rank > 0 && bank[i].seq < bank[best].seq)) {
+      best = i;
+      best_rank = rank;
+    }
+  }
+  if (best >= 0) *state = states[best];
+  return best;
+}
+
+int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uint32_t attempt) {
+  bitctl_slot* bank = bank_of(page, gen);
+  /* The writer may take a READY slot between the choice and the move; then the choice is made again. */
+  for (int tries = 0; tries < 8; ++tries) {
+    uint32_t from = 0;
+    const int chosen = choose(bank, &from);
+    if (chosen < 0) return -1;
+    bitctl_slot* slot = &bank[chosen];
+    if (!bitctl_slot_move(slot, from, BITCTL_SLOT_WRITING)) continue;
+    bitctl_store32(&slot->gen, gen);
+    bitctl_store64(&slot->seq, __atomic_add_fetch(&page->seq, 1, __ATOMIC_ACQ_REL));
+    bitctl_store64(&slot->step, step);
+    bitctl_store32(&slot->attempt, attempt);
+    bitctl_store32(&slot->final, 0);
+    return chosen;
+  }
+  return -1;
+}
+
+void bitctl_snapshot_copy(const bitctl_copy* items, size_t count) {
+  for (size_t i = 0; i < count; ++i) memcpy(items[i].to, items[i].from, items[i].bytes);
+}
+
+static void wake(int wake_fd) {
+  const uint64_t one = 1;
+  if (wake_fd >= 0 && write(wake_fd, &one, sizeof one) != (ssize_t)sizeof one) {
+    /* A full counter means that the writer has been woken already. */
+  }
+}
+
+void bitctl_snapshot_commit(bitctl_control* page, uint32_t gen, int slot, const uint64_t* used, size_t files,
+                            int final_one, int wake_fd) {
+  bitctl_slot* s = &bank_of(page, gen)[slot];
+  for (size_t i = 0; i < BITCTL_MAX_FILES; ++i) bitctl_store64(&s->used[i], i < files ? used[i] : 0);
+  bitctl_store32(&s->final, final_one ? 1 : 0);
+  bitctl_slot_move(s, BITCTL_SLOT_WRITING, BITCTL_SLOT_READY);
+  wake(wake_fd);
+}
+
+void bitctl_snapshot_abandon(bitctl_control* page, uint32_t gen, int slot) {
+  bitctl_slot_move(&bank_of(page, gen)[slot], BITCTL_SLOT_WRITING, BITCTL_SLOT_FREE);
+}
+
+int bitctl_snapshot_find(const bitctl_control* page, uint32_t gen, uint64_t step) {
+  for (int i = 0; i < BITCTL_SLOTS; ++i) {
+    const bitctl_slot* slot = slot_at(page, gen, i);
+    if (bitctl_slot_is_complete(bitctl_load32(&slot->state)) && bitctl_load32(&slot->gen) == gen &&
+        bitctl_load64(&slot->step) == step)
+      return i;
+  }
+  return -1;
+}
+
+int bitctl_snapshot_await(const bitctl_control* page, uint32_t gen, int slot, uint64_t bytes,
+                          int timeout_ms) {
+  const bitctl_slot* s = slot_at(page, gen, slot);
+  const struct timespec pause = {0, 200 * 1000};
+  for (int64_t waited_us = 0;; waited_us += 200) {
+    const uint32_t state = bitctl_load32(&s->state);
+    if (bitctl_slot_is_complete(state)) return 1;
+    if (state != BITCTL_SLOT_LOADING) return -1;
+    if (bitctl_load64(&s->loaded) >= bytes) return 1;
+    if (waited_us / 1000 >= timeout_ms) return 0;
+    nanosleep(&pause, NULL);
+  }
+}
+
+void bitctl_control_set_step(bitctl_control* page, uint64_t step) { bitctl_store64(&page->step, step); }
+uint64_t bitctl_control_save_at(const bitctl_control* page) { return bitctl_load64(&page->save_at_step); }
+uint64_t bitctl_control_stop_at(const bitctl_control* page) { return bitctl_load64(&page->stop_at_step); }
+void bitctl_control_clear_save_at(bitctl_control* page, uint64_t met) {
+  __atomic_compare_exchange_n(&page->save_at_step, &met, 0, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+uint64_t bitctl_control_persist_ns(const bitctl_control* page) { return bitctl_load64(&page->persist_ns); }

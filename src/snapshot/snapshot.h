@@ -1,0 +1,56 @@
+/* libbitctl_snapshot: what the trainer's side of the control page needs from C, called through ctypes. No
+ * Python.h, no torch, no allocation; ctypes releases the GIL around every call. The caller is the trainer's
+ * one snapshot thread. */
+#pragma once
+
+#include "snapshot/control_page.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BITCTL_SNAPSHOT_ABI 1u
+
+typedef struct bitctl_copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+} bitctl_copy;
+
+uint32_t bitctl_snapshot_abi(void);
+
+/* 0 where `page` is a control page of this version, else -1. */
+int bitctl_control_check(const bitctl_control* page);
+
+/* Claims a slot of generation `gen` for the snapshot of `step`: its index, now WRITING; or -1 where both are
+ * in use (deferred: try again at the next step boundary). Never takes the only complete slot, and never a
+ * READY one while the other is being persisted. */
+int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uint32_t attempt);
+
+/* memcpy of every item. */
+void bitctl_snapshot_copy(const bitctl_copy* items, size_t count);
+
+/* WRITING -> READY, then wakes the writer through the eventfd. `used`: bytes of each of `files` files. */
+void bitctl_snapshot_commit(bitctl_control* page, uint32_t gen, int slot, const uint64_t* used, size_t files,
+                            int final_one, int wake_fd);
+
+/* WRITING -> FREE. */
+void bitctl_snapshot_abandon(bitctl_control* page, uint32_t gen, int slot);
+
+/* A complete slot of that generation and step: its index, or -1. */
+int bitctl_snapshot_find(const bitctl_control* page, uint32_t gen, uint64_t step);
+
+/* Waits until a slot that is being loaded holds at least `bytes` verified bytes: 1; 0 after `timeout_ms`; -1
+ * where the load failed. */
+int bitctl_snapshot_await(const bitctl_control* page, uint32_t gen, int slot, uint64_t bytes, int timeout_ms);
+
+void bitctl_control_set_step(bitctl_control* page, uint64_t step);
+uint64_t bitctl_control_save_at(const bitctl_control* page);
+uint64_t bitctl_control_stop_at(const bitctl_control* page);
+/* The request that was met is taken back, unless a later one has replaced it. */
+void bitctl_control_clear_save_at(bitctl_control* page, uint64_t met);
+uint64_t bitctl_control_persist_ns(const bitctl_control* page);
+
+#ifdef __cplusplus
+}
+#endif

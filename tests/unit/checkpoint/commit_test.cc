@@ -1,0 +1,312 @@
+#include "checkpoint/commit.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <regex>
+
+#include "checkpoint/catalog.h"
+#include "checkpoint/folders.h"
+#include "failing_file_ops.h"
+#include "temporary_folder.h"
+
+namespace bitctl {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using How = FailingFileOps::How;
+
+// A step whose tensors lie in page-aligned memory, as in a slot of the arena.
+class Step {
+ public:
+  explicit Step(uint64_t step, char fill = 'a', size_t elements = 3000)
+      : memory_(static_cast<char*>(std::aligned_alloc(4096, 1 << 20)), std::free) {
+    std::memset(memory_.get(), fill, 1 << 20);
+    image.run = "test-run";
+    image.step = step;
+    image.attempt = 1;
+    image.metrics = {{"loss", 0.5}};
+    add(kModelFile, elements);
+    add(kTrainingFile, 10);
+  }
+  StepImage image;
+
+ private:
+  void add(const char* name, size_t elements) {
+    std::vector<TensorInfo> tensors = {{"w", "F32", {static_cast<int64_t>(elements)}, 0, elements * 4},
+                                       {"b", "U8", {3}, elements * 4, elements * 4 + 3}};
+    FileImage file;
+    file.name = name;
+    file.header = *build_header(tensors, {{"format", "pt"}}, 4096);
+    file.table = *parse_header(file.header, 4096 + elements * 4 + 3);
+    file.data = memory_.get();
+    image.files.push_back(std::move(file));
+  }
+  std::unique_ptr<char, void (*)(void*)> memory_;
+};
+
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// Names that a reader would look at: everything but the locks.
+std::vector<std::string> left_in(const std::string& folder) {
+  auto names = names_in(folder);
+  std::erase(names, ".lock");
+  std::erase(names, ".writer.lock");
+  return names;
+}
+
+TEST(SaveStep, MakesAFolderThatVerifies) {
+  const TemporaryFolder folder;
+  const Step step(120);
+  const auto saved = save_step(folder.path(), step.image, {});
+  ASSERT_TRUE(saved) << saved.error().message;
+  EXPECT_THAT(left_in(folder.path()), ElementsAre("step-000000120"));
+  EXPECT_THAT(names_in(folder / "step-000000120"),
+              ElementsAre("manifest.json", "model.safetensors", "training.safetensors"));
+  const auto manifest = verify_step({120, folder / "step-000000120"});
+  ASSERT_TRUE(manifest) << manifest.error().message;
+  EXPECT_EQ(manifest->attempt, 1u);
+  EXPECT_EQ(manifest->tensor_check, "none");
+  EXPECT_EQ(manifest->metrics.at("loss"), 0.5);
+  EXPECT_EQ(std::filesystem::file_size(folder / "step-000000120/model.safetensors"), 4096u + 12003u);
+}
+
+// The order is the protocol: nothing gets its name before all of it is on the disk, nothing is acknowledged
+// before its name is.
+TEST(SaveStep, KeepsTheOrder) {
+  const TemporaryFolder folder;
+  const Step step(7);
+  FailingFileOps ops;
+  SaveOptions options;
+  options.ops = &ops;
+  options.on_committed = [&](const Saved&) { ops.note("acknowledge"); };
+  options.retain = [&] { ops.note("retain"); };
+  ASSERT_TRUE(save_step(folder.path(), step.image, options));
+  std::vector<std::string> order;
+  const std::regex stage("\\.tmp-step-[0-9]+-[0-9]+-[0-9a-f]+");
+  for (std::string call : ops.log()) {
+    call = std::regex_replace(call, stage, "STAGE");
+    if (call.starts_with("fsync") || call.starts_with("rename") || call.starts_with("mkdir") ||
+        call.find(' ') == std::string::npos)
+      order.push_back(call);
+  }
+  EXPECT_THAT(order, ElementsAre("mkdir STAGE", "fsync model.safetensors", "fsync training.safetensors",
+                                 "fsync manifest.json", "fsync STAGE", "rename2 step-000000007",
+                                 "fsync " + std::filesystem::path(folder.path()).filename().string(),
+                                 "acknowledge", "retain"));
+}
+
+// SQLite's loop: the Nth call fails, N = 1, 2, … until a save meets no failure; once, and for ever after.
+class SaveStepFault : public testing::TestWithParam<bool> {};
+
+TEST_P(SaveStepFault, TheEarlierStepStandsAndNothingHalfWrittenStays) {
+  int failed_saves = 0;
+  for (int n = 1;; ++n) {
+    const TemporaryFolder folder;
+    ASSERT_TRUE(save_step(folder.path(), Step(1, 'x').image, {}));
+    FailingFileOps ops(n, n % 2 == 0 ? ENOSPC : EIO, GetParam() ? How::for_ever : How::once);
+    bool acknowledged = false;
+    SaveOptions options;
+    options.ops = &ops;
+    options.on_committed = [&](const Saved&) { acknowledged = true; };
+    const auto saved = save_step(folder.path(), Step(2, 'y').image, options);
+    ASSERT_TRUE(verify_step({1, folder / "step-000000001"})) << n;
+    if (acknowledged) {
+      EXPECT_TRUE(verify_step({2, folder / "step-000000002"})) << n;
+    } else {
+      ++failed_saves;
+      EXPECT_FALSE(saved) << n;
+      // What cannot be renamed back or deleted while everything fails stands whole, or is swept by the next
+      // writer.
+      const bool stands = std::filesystem::exists(folder / "step-000000002");
+      if (stands) {
+        EXPECT_TRUE(GetParam()) << "not acknowledged, yet it stands; call " << n;
+        EXPECT_TRUE(verify_step({2, folder / "step-000000002"})) << n;
+      }
+      sweep_stages(folder.path());
+      EXPECT_EQ(left_in(folder.path()).size(), stands ? 2u : 1u) << n;
+    }
+    // The image is still there: the next try succeeds.
+    ASSERT_TRUE(save_step(folder.path(), Step(2, 'y').image, {})) << n;
+    ASSERT_TRUE(verify_step({2, folder / "step-000000002"})) << n;
+    if (!ops.has_failed()) break;
+  }
+  EXPECT_GT(failed_saves, 10);
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, SaveStepFault, testing::Values(false, true),
+                         [](const auto& info) { return info.param ? "for_ever" : "once"; });
+
+TEST(SaveStep, AFailedFsyncIsNeverTriedAgainOnTheSameFile) {
+  const TemporaryFolder folder;
+  FailingFileOps ops(1, EIO, How::once, "fsync");
+  SaveOptions options;
+  options.ops = &ops;
+  EXPECT_FALSE(save_step(folder.path(), Step(1).image, options));
+  EXPECT_EQ(ops.count("fsync"), 1);
+  EXPECT_EQ(ops.count("rename2"), 0);
+}
+
+TEST(SaveStep, ShortWritesAreContinued) {
+  const TemporaryFolder folder;
+  FailingFileOps ops;
+  ops.short_write = 5000;
+  SaveOptions options;
+  options.ops = &ops;
+  ASSERT_TRUE(save_step(folder.path(), Step(1).image, options));
+  EXPECT_TRUE(verify_step({1, folder / "step-000000001"}));
+}
+
+TEST(SaveStep, TheSameContentAgainIsKeptAndAcknowledged) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(save_step(folder.path(), Step(5).image, {}));
+  const auto before = std::filesystem::last_write_time(folder / "step-000000005/manifest.json");
+  int acknowledged = 0;
+  SaveOptions options;
+  options.on_committed = [&](const Saved&) { ++acknowledged; };
+  const auto again = save_step(folder.path(), Step(5).image, options);
+  ASSERT_TRUE(again);
+  EXPECT_TRUE(again->unchanged);
+  EXPECT_EQ(acknowledged, 1);
+  EXPECT_EQ(std::filesystem::last_write_time(folder / "step-000000005/manifest.json"), before);
+  EXPECT_THAT(left_in(folder.path()), ElementsAre("step-000000005"));
+}
+
+TEST(SaveStep, AnotherContentOfTheSameStepTakesItsPlaceAtOnce) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(save_step(folder.path(), Step(5, 'a').image, {}));
+  const auto old = read_text(folder / "step-000000005/model.safetensors");
+  ASSERT_TRUE(save_step(folder.path(), Step(5, 'b').image, {}));
+  EXPECT_NE(read_text(folder / "step-000000005/model.safetensors"), old);
+  EXPECT_TRUE(verify_step({5, folder / "step-000000005"}));
+  EXPECT_THAT(left_in(folder.path()), ElementsAre("step-000000005"));
+}
+
+TEST(SaveStep, ABrokenFolderOfThatNameIsSetAside) {
+  const TemporaryFolder folder;
+  folder.write("step-000000005/model.safetensors", "torn");
+  ASSERT_TRUE(save_step(folder.path(), Step(5).image, {}));
+  EXPECT_TRUE(verify_step({5, folder / "step-000000005"}));
+  const auto names = left_in(folder.path());
+  ASSERT_EQ(names.size(), 2u);
+  EXPECT_TRUE(names[0].starts_with(".bad-step-000000005-")) << names[0];
+}
+
+TEST(SaveStep, WaitsForAnotherWriterAndThenNamesIt) {
+  const TemporaryFolder folder;
+  const auto other = FileLock::acquire(folder / ".writer.lock", FileLock::Mode::exclusive, Duration::zero());
+  ASSERT_TRUE(other);
+  SaveOptions options;
+  options.writer_limit = milliseconds(50);
+  const auto saved = save_step(folder.path(), Step(1).image, options);
+  ASSERT_FALSE(saved);
+  EXPECT_EQ(saved.error().kind, ErrorKind::locked);
+  EXPECT_THAT(saved.error().message, HasSubstr("pid " + std::to_string(getpid())));
+  EXPECT_TRUE(left_in(folder.path()).empty());
+}
+
+TEST(SaveStep, AReaderThatDoesNotLetGoDelaysTheRenameAndPostponesRetention) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(save_step(folder.path(), Step(1).image, {}));
+  const auto reader = FileLock::acquire(folder / ".lock", FileLock::Mode::shared, Duration::zero());
+  ASSERT_TRUE(reader);
+  bool retained = false;
+  SaveOptions options;
+  options.reader_limit = milliseconds(50);
+  options.retain = [&] { retained = true; };
+  const auto saved = save_step(folder.path(), Step(2).image, options);
+  ASSERT_TRUE(saved) << saved.error().message;
+  EXPECT_THAT(saved->reader_in_the_way, HasSubstr("pid " + std::to_string(getpid())));
+  EXPECT_FALSE(retained);
+  EXPECT_TRUE(verify_step({2, folder / "step-000000002"}));
+}
+
+TEST(SaveStep, WhatTheTensorCheckRefusesIsNotCommitted) {
+  const TemporaryFolder folder;
+  SaveOptions options;
+  options.check_tensors = [](const auto&) -> Result<TensorFindings> {
+    return fail(ErrorKind::invalid, "torch: no such shape");
+  };
+  const auto saved = save_step(folder.path(), Step(1).image, options);
+  ASSERT_FALSE(saved);
+  EXPECT_EQ(saved.error().message, "torch: no such shape");
+  EXPECT_TRUE(left_in(folder.path()).empty());
+}
+
+TEST(SaveStep, SideFilesAreLinkedNotCopied) {
+  const TemporaryFolder folder;
+  folder.write(".side/abc/config.json", "{}");
+  Step step(3);
+  step.image.side_folder = folder / ".side/abc";
+  const auto saved = save_step(folder.path(), step.image, {});
+  ASSERT_TRUE(saved) << saved.error().message;
+  EXPECT_EQ(std::filesystem::hard_link_count(folder / "step-000000003/config.json"), 2u);
+  ASSERT_EQ(saved->manifest.side_files.size(), 1u);
+  EXPECT_TRUE(verify_step({3, folder / "step-000000003"}));
+}
+
+TEST(PublishModel, IsHardLinksSwappedIn) {
+  const TemporaryFolder folder;
+  const std::string checkpoints = folder / "checkpoints";
+  std::filesystem::create_directory(checkpoints);
+  ASSERT_TRUE(save_step(checkpoints, Step(1, 'a').image, {}));
+  ASSERT_TRUE(save_step(checkpoints, Step(2, 'b').image, {}));
+  ASSERT_TRUE(publish_model(folder.path(), checkpoints + "/step-000000001"));
+  const std::string first = read_text(folder / "model/model.safetensors");
+  ASSERT_TRUE(publish_model(folder.path(), checkpoints + "/step-000000001")) << "idempotent";
+  ASSERT_TRUE(publish_model(folder.path(), checkpoints + "/step-000000002"));
+  EXPECT_NE(read_text(folder / "model/model.safetensors"), first);
+  EXPECT_EQ(std::filesystem::hard_link_count(folder / "model/model.safetensors"), 2u);
+  EXPECT_THAT(names_in(folder / "model"), ElementsAre("model.safetensors"));
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("checkpoints", "model"));
+}
+
+TEST(VerifyStep, FindsEveryDamage) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "step-000000001";
+  ASSERT_TRUE(save_step(folder.path(), Step(1).image, {}));
+  const std::string model = path + "/model.safetensors";
+  const std::string good = read_text(model);
+  const auto with = [&](const std::string& file, const std::string& content) {
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << content;
+    const auto manifest = verify_step({1, path});
+    return manifest ? std::string() : manifest.error().message;
+  };
+  for (const size_t at :
+       {size_t{0}, size_t{9}, size_t{4000}, size_t{4096}, good.size() / 2, good.size() - 1}) {
+    std::string flipped = good;
+    flipped[at] = static_cast<char>(flipped[at] ^ 1);
+    EXPECT_NE(with(model, flipped), "") << "bit flipped at byte " << at;
+  }
+  std::string flipped = good;
+  flipped[good.size() - 1] = static_cast<char>(flipped[good.size() - 1] ^ 1);
+  EXPECT_THAT(with(model, flipped), HasSubstr("tensor b"));
+  EXPECT_THAT(with(model, good.substr(0, good.size() - 1)), HasSubstr("bytes where the manifest says"));
+  EXPECT_THAT(with(model, good + "x"), HasSubstr("bytes where the manifest says"));
+  EXPECT_EQ(with(model, good), "");
+
+  const std::string manifest = read_text(path + "/manifest.json");
+  for (size_t size = 0; size < manifest.size(); ++size)
+    EXPECT_NE(with(path + "/manifest.json", manifest.substr(0, size)), "") << size;
+  for (size_t at = 0; at < manifest.size(); ++at) {
+    std::string changed = manifest;
+    changed[at] = static_cast<char>(changed[at] ^ 2);
+    EXPECT_NE(with(path + "/manifest.json", changed), "") << at;
+  }
+  std::filesystem::remove(path + "/manifest.json");
+  EXPECT_THAT(inspect_step({1, path}).error().message, HasSubstr("no manifest.json"));
+}
+
+}  // namespace
+}  // namespace bitctl
