@@ -1,0 +1,99 @@
+#include "recover/policy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/exit_code.h"
+#include "base/text.h"
+
+namespace bitctl {
+namespace {
+
+// Attempts at the end of the list during which no higher snapshot came to be.
+int attempts_without_progress(const std::vector<AttemptRecord>& attempts) {
+  int count = 0;
+  for (size_t i = attempts.size(); i-- > 0;) {
+    const auto before = i == 0 ? std::nullopt : attempts[i - 1].snapshot;
+    const auto& after = attempts[i].snapshot;
+    if (after && (!before || *after > *before)) return count;
+    ++count;
+  }
+  return count;
+}
+
+// The same traceback, or the same own exit code, at the same known step, twice in a row.
+bool fails_the_same_way(const std::vector<AttemptRecord>& attempts) {
+  if (attempts.size() < 2) return false;
+  const AttemptRecord& a = attempts[attempts.size() - 2];
+  const AttemptRecord& b = attempts.back();
+  if (a.signalled || b.signalled || !a.reports_progress || !b.reports_progress || a.last_step != b.last_step)
+    return false;
+  return a.error_key.empty() && b.error_key.empty() ? a.code == b.code : a.error_key == b.error_key;
+}
+
+bool is_users_mistake(const RestartRules& rules, const AttemptRecord& attempt) {
+  const auto& never = rules.never_on;
+  if (!attempt.signalled && std::find(never.begin(), never.end(), attempt.code) != never.end()) return true;
+  return attempt.error_type == "SyntaxError" || attempt.error_type == "ModuleNotFoundError" ||
+         attempt.error_type == "FileNotFoundError" || attempt.error_type == "IndentationError";
+}
+
+Duration delay_for(const RestartRules& rules, int without_progress, double jitter) {
+  if (without_progress == 0) return Duration::zero();
+  const int doublings = std::min(without_progress - 1, 30);
+  const Duration base = std::min(rules.backoff_max, rules.backoff * (int64_t{1} << doublings));
+  return base + std::chrono::duration_cast<Duration>(base * (0.25 * jitter));
+}
+
+}  // namespace
+
+std::string describe_end(const AttemptRecord& attempt) {
+  if (!attempt.violation.empty()) return attempt.violation;
+  std::string text = attempt.hang        ? "hung"
+                     : attempt.signalled ? "killed by " + signal_name(attempt.code)
+                                         : fmt::format("exit code {}", attempt.code);
+  if (attempt.reports_progress) text += fmt::format(" at step {}", attempt.last_step);
+  if (!attempt.error.empty()) text += ": " + attempt.error;
+  return text;
+}
+
+Decision decide(const RestartRules& rules, const std::vector<AttemptRecord>& attempts, double jitter) {
+  const AttemptRecord& last = attempts.back();
+  Decision decision;
+  decision.reason = describe_end(last);
+  decision.exit_code = last.hang ? kHang : last.signalled ? 128 + last.code : last.code;
+  const bool exited_well = !last.signalled && last.code == 0;
+
+  if (!last.violation.empty()) {
+    decision.exit_code = kOwnFailure;
+    return decision;
+  }
+  if (exited_well && (last.reached_end || (!last.reports_progress && !last.stop_asked))) {
+    decision.kind = Decision::Kind::done;
+    decision.exit_code = kOk;
+    return decision;
+  }
+  // Exit code 0 short of the end, or 75, is a stop whoever asked for it.
+  if (last.stop_asked || exited_well || (!last.signalled && last.code == kStopped)) {
+    decision.kind = Decision::Kind::stopped;
+    decision.exit_code = kStopped;
+    return decision;
+  }
+  if (!rules.on_failure || is_users_mistake(rules, last)) return decision;
+  if (fails_the_same_way(attempts)) {
+    decision.reason += " (the same failure twice at the same step)";
+    return decision;
+  }
+  decision.without_progress = attempts_without_progress(attempts);
+  if (decision.without_progress >= rules.max) {
+    if (rules.max > 1)
+      decision.reason += fmt::format(" ({} attempts without a new checkpoint)", decision.without_progress);
+    return decision;
+  }
+  decision.kind = Decision::Kind::restart;
+  decision.delay = delay_for(rules, decision.without_progress, jitter);
+  return decision;
+}
+
+}  // namespace bitctl

@@ -1,0 +1,157 @@
+#include "recover/policy.h"
+
+#include <gtest/gtest.h>
+
+namespace bitctl {
+namespace {
+
+using Kind = Decision::Kind;
+using std::chrono::seconds;
+
+AttemptRecord killed_at(uint64_t step, std::optional<uint64_t> snapshot) {
+  AttemptRecord a;
+  a.signalled = true;
+  a.code = 9;
+  a.reports_progress = true;
+  a.last_step = step;
+  a.snapshot = snapshot;
+  return a;
+}
+
+AttemptRecord exited(int code, uint64_t step = 0, bool reports = true) {
+  AttemptRecord a;
+  a.code = code;
+  a.last_step = step;
+  a.reports_progress = reports;
+  return a;
+}
+
+Decision decide_now(std::vector<AttemptRecord> attempts, RestartRules rules = {}) {
+  return decide(rules, attempts, 0);
+}
+
+TEST(Policy, AKillIsRestartedAtOnceAfterProgress) {
+  const Decision d = decide_now({killed_at(42, 40)});
+  EXPECT_EQ(d.kind, Kind::restart);
+  EXPECT_EQ(d.delay, Duration::zero());
+  EXPECT_EQ(d.reason, "killed by SIGKILL at step 42");
+}
+
+TEST(Policy, ThreeAttemptsWithoutAHigherSnapshotEndTheRun) {
+  std::vector<AttemptRecord> attempts = {killed_at(42, 40), killed_at(43, 40)};
+  EXPECT_EQ(decide_now(attempts).kind, Kind::restart);
+  attempts.push_back(killed_at(44, 40));
+  EXPECT_EQ(decide_now(attempts).kind, Kind::restart);
+  attempts.push_back(killed_at(45, 40));
+  const Decision d = decide_now(attempts);
+  EXPECT_EQ(d.kind, Kind::give_up);
+  EXPECT_EQ(d.exit_code, 137);
+  EXPECT_EQ(d.reason, "killed by SIGKILL at step 45 (3 attempts without a new checkpoint)");
+}
+
+TEST(Policy, AHigherSnapshotGivesTheBudgetBack) {
+  const std::vector<AttemptRecord> attempts = {killed_at(1, 0), killed_at(2, 0), killed_at(9, 8),
+                                               killed_at(9, 8), killed_at(10, 8)};
+  EXPECT_EQ(decide_now(attempts).kind, Kind::restart);
+}
+
+TEST(Policy, BackOffDoublesUpToItsLimit) {
+  RestartRules rules;
+  rules.max = 100;
+  std::vector<AttemptRecord> attempts;
+  std::vector<Duration> delays;
+  for (int i = 0; i < 9; ++i) {
+    attempts.push_back(killed_at(static_cast<uint64_t>(i), std::nullopt));
+    delays.push_back(decide(rules, attempts, 0).delay);
+  }
+  EXPECT_EQ(delays, (std::vector<Duration>{seconds(1), seconds(2), seconds(4), seconds(8), seconds(16),
+                                           seconds(32), seconds(60), seconds(60), seconds(60)}));
+  EXPECT_GT(decide(rules, attempts, 0.9).delay, seconds(60));
+}
+
+TEST(Policy, TheSameFailureAtTheSameStepTwiceEndsTheRun) {
+  auto a = exited(1, 7);
+  a.error_key = "abc";
+  a.error = "ValueError: no";
+  auto b = a;
+  EXPECT_EQ(decide_now({a, b}).kind, Kind::give_up);
+  EXPECT_EQ(decide_now({a, b}).exit_code, 1);
+  b.error_key = "other";
+  EXPECT_EQ(decide_now({a, b}).kind, Kind::restart);
+  b = a;
+  b.last_step = 8;
+  EXPECT_EQ(decide_now({a, b}).kind, Kind::restart);
+}
+
+TEST(Policy, SignalsAtTheSameStepDrawOnTheProgressBudgetAlone) {
+  EXPECT_EQ(decide_now({killed_at(7, 5), killed_at(7, 5)}).kind, Kind::restart);
+}
+
+TEST(Policy, ExitZeroIsDoneOnlyAtTheEnd) {
+  auto a = exited(0, 100);
+  EXPECT_EQ(decide_now({a}).kind, Kind::stopped);
+  EXPECT_EQ(decide_now({a}).exit_code, 75);
+  a.reached_end = true;
+  EXPECT_EQ(decide_now({a}).kind, Kind::done);
+  EXPECT_EQ(decide_now({exited(0, 0, false)}).kind, Kind::done) << "no progress source: exit 0 is done";
+}
+
+TEST(Policy, AStopThatWasAskedForIsAStopHoweverItEnds) {
+  for (auto a : {exited(0, 5), exited(75, 5), exited(1, 5), killed_at(5, 5)}) {
+    a.stop_asked = true;
+    EXPECT_EQ(decide_now({a}).kind, Kind::stopped);
+    EXPECT_EQ(decide_now({a}).exit_code, 75);
+  }
+}
+
+TEST(Policy, AStopBesideTheEndIsDone) {
+  auto a = exited(0, 100);
+  a.stop_asked = a.reached_end = true;
+  EXPECT_EQ(decide_now({a}).kind, Kind::done);
+}
+
+struct Ending {
+  int code;
+  bool signalled;
+  int exit_code;
+};
+
+TEST(Policy, ExitCodesPassThrough) {
+  RestartRules never;
+  never.on_failure = false;
+  for (const Ending& e :
+       {Ending{42, false, 42}, Ending{9, true, 137}, Ending{11, true, 139}, Ending{1, false, 1}}) {
+    auto a = exited(e.code);
+    a.signalled = e.signalled;
+    const Decision d = decide_now({a}, never);
+    EXPECT_EQ(d.kind, Kind::give_up);
+    EXPECT_EQ(d.exit_code, e.exit_code);
+  }
+  auto hung = killed_at(3, 3);
+  hung.hang = true;
+  EXPECT_EQ(decide_now({hung}, never).exit_code, 124);
+}
+
+TEST(Policy, TheUsersMistakesAreNotTriedAgain) {
+  for (const int code : {2, 126, 127})
+    EXPECT_EQ(decide_now({exited(code, 0, false)}).kind, Kind::give_up) << code;
+  auto a = exited(1);
+  for (const char* type : {"ModuleNotFoundError", "SyntaxError", "FileNotFoundError"}) {
+    a.error_type = type;
+    EXPECT_EQ(decide_now({a}).kind, Kind::give_up) << type;
+  }
+  a.error_type = "RuntimeError";
+  EXPECT_EQ(decide_now({a}).kind, Kind::restart);
+}
+
+TEST(Policy, AViolationIsNeverRestarted) {
+  auto a = killed_at(1, 40);
+  a.violation = "the script starts over";
+  const Decision d = decide_now({a});
+  EXPECT_EQ(d.kind, Kind::give_up);
+  EXPECT_EQ(d.reason, "the script starts over");
+  EXPECT_EQ(d.exit_code, 125);
+}
+
+}  // namespace
+}  // namespace bitctl
