@@ -1,0 +1,287 @@
+#include "writer/writer.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "base/exit_code.h"
+#include "base/replace_file.h"
+#include "base/seqpacket.h"
+#include "checkpoint/catalog.h"
+#include "checkpoint/folders.h"
+#include "checkpoint/load.h"
+#include "engine_api/engine_loader.h"
+#include "writer/slot_image.h"
+#include "writer/tensor_check.h"
+
+namespace bitctl {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr int kTriesBeforeLeaving = 3;
+
+Duration retry_delay(int failures) { return seconds(std::min(30, 1 << std::min(failures - 1, 5))); }
+
+Duration from_seconds(double value) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
+}
+
+}  // namespace
+
+Writer::Writer(WriterOptions options, Fd socket, ControlPage control, Fd wake, Fd run_lock, Fd supervisor)
+    : options_(std::move(options)),
+      folder_(options_.run_folder),
+      inbox_(loop_),
+      socket_(std::move(socket)),
+      control_(std::move(control)),
+      wake_(std::move(wake)),
+      run_lock_(std::move(run_lock)),
+      supervisor_(std::move(supervisor)),
+      sentinel_(folder_, options_.isolation) {
+  // A writer before us may have died while it persisted.
+  for (auto& bank : control_->slots)
+    for (auto& slot : bank) bitctl_slot_move(&slot, BITCTL_SLOT_PERSISTING, BITCTL_SLOT_READY);
+  loop_.watch(socket_.get(), EPOLLIN, [this](uint32_t) { on_message(); });
+  loop_.watch(wake_.get(), EPOLLIN, [this](uint32_t) { on_wake(); });
+  loop_.watch(supervisor_.get(), EPOLLIN, [this](uint32_t) { on_supervisor_gone(); });
+}
+
+Writer::~Writer() = default;
+
+int Writer::run() {
+  disk_.post([this] {
+    sweep_stages(folder_.checkpoints());
+    const auto engine = load_engine(options_.engine);
+    if (engine) engine_ = *engine;
+    Json message = {{"type", "ready"},
+                    {"tensor_check", engine ? fmt::format("torch {}", (*engine)->torch_version) : "none"}};
+    if (!engine) message["reason"] = engine.error().message;
+    inbox_.post([this, message] { send(message); });
+  });
+  loop_.run();
+  return exit_code_;
+}
+
+void Writer::send(Json message) {
+  if (orphaned_) return sentinel_.record(message);
+  if (auto status = send_message(socket_.get(), dump_line(message)); !status)
+    spdlog::warn("writer: {} not delivered: {}", get_text(message, "type"), status.error().message);
+}
+
+void Writer::on_message() {
+  auto message = receive_message(socket_.get());
+  if (!message && message.error().kind == ErrorKind::timeout) return;
+  if (!message || message->closed()) return on_supervisor_gone();
+  const auto json = parse_strict_json(message->bytes);
+  if (!json || !json->is_object()) return;
+  const std::string type = get_text(*json, "type");
+  if (type == "arena") {
+    take_arena(*json, std::move(message->fds));
+  } else if (type == "drop_arena") {
+    arenas_.erase(static_cast<uint32_t>(get_unsigned(*json, "gen").value_or(0)));
+  } else if (type == "trainer_dead") {
+    discard_unfinished(*control_);
+    persist_next();
+  } else if (type == "load") {
+    load(*json);
+  } else if (type == "shutdown") {
+    leaving_ = true;
+    failures_ = 0;
+    persist_next();
+    leave_if_done();
+  }
+}
+
+void Writer::take_arena(const Json& message, std::vector<Fd> fds) {
+  const auto layout = arena_layout_from(message);
+  if (!layout || fds.size() != BITCTL_SLOTS) return;
+  ++allocating_;
+  memory_.post([this, layout = *layout, fds = std::make_shared<std::vector<Fd>>(std::move(fds))] {
+    auto arena = std::make_shared<Arena>();
+    arena->layout = layout;
+    Status status;
+    for (size_t i = 0; i < BITCTL_SLOTS && status; ++i) {
+      const int fd = (*fds)[i].get();
+      // A writer before us may have allocated and sealed it.
+      if (!check_memory(fd, layout.slot_bytes())) status = allocate_memory(fd, layout.slot_bytes());
+      if (!status) break;
+      auto memory = SharedMemory::map(fd, layout.slot_bytes());
+      if (memory)
+        arena->slots[i] = std::move(*memory);
+      else
+        status = forward(std::move(memory));
+    }
+    inbox_.post([this, arena, status] {
+      --allocating_;
+      const uint32_t gen = arena->layout.gen;
+      if (status) arenas_[gen] = arena;
+      if (status)
+        send({{"type", "arena_ready"}, {"gen", gen}});
+      else
+        send({{"type", "arena_failed"}, {"gen", gen}, {"reason", status.error().message}});
+      persist_next();
+      leave_if_done();
+    });
+  });
+}
+
+void Writer::load(const Json& message) {
+  const auto found = arenas_.find(static_cast<uint32_t>(get_unsigned(message, "gen").value_or(0)));
+  if (found == arenas_.end()) return;
+  const auto index = static_cast<uint32_t>(get_unsigned(message, "slot").value_or(0)) % BITCTL_SLOTS;
+  const StepFolder step{get_unsigned(message, "step").value_or(0), get_text(message, "path")};
+  memory_.post([this, arena = found->second, index, step] {
+    bitctl_slot* slot = &control_->slots[arena->layout.gen % BITCTL_BANKS][index];
+    Status status;
+    const auto manifest = inspect_step(step);
+    if (manifest)
+      status = load_step(step, *manifest, arena->layout, arena->slots[index].data(), slot);
+    else
+      status = tl::unexpected(manifest.error());
+    Json answer = {{"type", "loaded"}, {"step", step.step}};
+    if (!status) {
+      answer = {{"type", "load_failed"}, {"step", step.step}, {"reason", status.error().message}};
+      if (status.error().kind == ErrorKind::damaged) {
+        const auto lock =
+            FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, seconds(2));
+        if (const auto aside = set_aside(step.path)) answer["aside"] = *aside;
+      }
+    }
+    bitctl_slot_move(slot, BITCTL_SLOT_LOADING, status ? BITCTL_SLOT_DURABLE : BITCTL_SLOT_BROKEN);
+    inbox_.post([this, answer] { send(answer); });
+  });
+}
+
+void Writer::on_wake() {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &count, sizeof count);
+  persist_next();
+}
+
+// The newest READY snapshot; older ones that still wait are superseded by it.
+void Writer::persist_next() {
+  if (persisting_) return;
+  const auto ready = newest_ready(*control_);
+  if (!ready) return;
+  const auto arena = arenas_.find(ready->gen);
+  if (arena == arenas_.end()) return;
+  if (!bitctl_slot_move(slot_of(*ready), BITCTL_SLOT_READY, BITCTL_SLOT_PERSISTING)) return;
+  for (const SlotView& other : slots_of(*control_))
+    if (other.state == BITCTL_SLOT_READY && other.seq < ready->seq)
+      bitctl_slot_move(slot_of(other), BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
+  loop_.cancel(retry_timer_);
+  persisting_ = true;
+  send({{"type", "started"}, {"step", ready->step}});
+  disk_.post([this, slot = *ready, arena = arena->second] { persist(slot, arena); });
+}
+
+// In the disk's thread.
+void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena) {
+  const Mono started = loop_.now();
+  auto image = image_of_slot(arena->layout, arena->slots[slot.index].data(), *slot_of(slot), folder_.id(),
+                             folder_.checkpoints());
+  if (!image) {
+    const Status status = forward(std::move(image));
+    inbox_.post([this, slot, status] { after_persist(slot, status, false); });
+    return;
+  }
+  SaveOptions save;
+  save.writer_limit = from_seconds(options_.writer_limit);
+  save.check_tensors = [this](const std::vector<FileImage>& files) {
+    return check_with_engine(engine_, files);
+  };
+  save.on_committed = [&](const Saved& done) {
+    const Manifest& manifest = done.manifest;
+    const auto took = loop_.now() - started;
+    bitctl_store64(&control_->persist_ns, static_cast<uint64_t>(took.count()));
+    Json message = {{"type", "committed"},
+                    {"step", manifest.step},
+                    {"bytes", manifest.bytes()},
+                    {"ms", std::chrono::duration_cast<std::chrono::milliseconds>(took).count()},
+                    {"unchanged", done.unchanged},
+                    {"tensor_check", manifest.tensor_check},
+                    {"non_finite", manifest.non_finite}};
+    inbox_.post([this, message] { send(message); });
+  };
+  save.retain = [&] {
+    const auto deleted = retain(folder_.checkpoints(), options_.retention, {});
+    if (!deleted.empty())
+      inbox_.post([this, deleted] { send({{"type", "retained"}, {"deleted", deleted}}); });
+  };
+  auto saved = save_step(folder_.checkpoints(), *image, save);
+  const Status status = saved ? Status() : Status(tl::unexpected(saved.error()));
+  if (saved && !saved->reader_in_the_way.empty())
+    inbox_.post([this, step = slot.step, reader = saved->reader_in_the_way] {
+      send({{"type", "reader_in_the_way"}, {"step", step}, {"reader", reader}});
+    });
+  if (saved && slot.final) publish(slot.step);
+  const bool retry =
+      !saved && saved.error().kind != ErrorKind::invalid && saved.error().kind != ErrorKind::damaged;
+  inbox_.post([this, slot, status, retry] { after_persist(slot, status, retry); });
+}
+
+// In the disk's thread, after the final step is durable.
+void Writer::publish(uint64_t step) {
+  auto lock = FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, seconds(2));
+  const auto status = publish_model(folder_.path(), folder_.checkpoints() + "/" + step_folder_name(step));
+  Json message = {{"type", status ? "finished" : "finish_failed"}, {"step", step}};
+  if (status)
+    message["path"] = folder_.model();
+  else
+    message["reason"] = status.error().message;
+  inbox_.post([this, message] { send(message); });
+}
+
+void Writer::after_persist(SlotView slot, const Status& status, bool retry) {
+  persisting_ = false;
+  if (status) {
+    failures_ = 0;
+    bitctl_slot_move(slot_of(slot), BITCTL_SLOT_PERSISTING, BITCTL_SLOT_DURABLE);
+  } else {
+    ++failures_;
+    spdlog::error("writer: step {}: {}", slot.step, status.error().message);
+    bitctl_slot_move(slot_of(slot), BITCTL_SLOT_PERSISTING, retry ? BITCTL_SLOT_READY : BITCTL_SLOT_FREE);
+    send({{"type", "failed"},
+          {"step", slot.step},
+          {"reason", status.error().message},
+          {"errno", status.error().errno_value},
+          {"final", !retry}});
+  }
+  if (leave_if_done()) return;
+  if (failures_ > 0 && retry) {
+    retry_timer_ = loop_.call_after(retry_delay(failures_), [this] { persist_next(); });
+  } else {
+    persist_next();
+  }
+}
+
+// Once asked to leave: as soon as nothing waits to be written, or it could not be written three times.
+bool Writer::leave_if_done() {
+  if (!leaving_ || persisting_ || allocating_ > 0) return false;
+  const auto waiting = newest_ready(*control_);
+  const bool lost = waiting && arenas_.contains(waiting->gen);
+  if (lost && failures_ < kTriesBeforeLeaving) return false;
+  if (lost) spdlog::error("writer: the snapshot of step {} could not be put on disk", waiting->step);
+  exit_code_ = lost ? kFailed : kOk;
+  if (orphaned_) sentinel_.tell_the_end();
+  loop_.stop();
+  return true;
+}
+
+void Writer::on_supervisor_gone() {
+  if (orphaned_) return;
+  orphaned_ = true;
+  loop_.unwatch(supervisor_.get());
+  loop_.unwatch(socket_.get());
+  spdlog::warn("writer: the supervisor is dead; ending its trainer");
+  sentinel_.end_tree();
+  discard_unfinished(*control_);
+  leaving_ = true;
+  failures_ = 0;
+  persist_next();
+  leave_if_done();
+}
+
+}  // namespace bitctl

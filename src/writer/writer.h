@@ -1,0 +1,78 @@
+// The checkpoint writer: one loop that always answers, and threads for what may wait for a disk. It persists
+// what the trainer leaves READY in the arena, reads checkpoints back, and is the sentinel: when the
+// supervisor dies it kills the trainer's tree, puts the newest snapshot on disk and the truth into PULSE, and
+// goes.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/event_loop.h"
+#include "base/worker.h"
+#include "checkpoint/arena.h"
+#include "checkpoint/commit.h"
+#include "checkpoint/writer_link.h"
+#include "engine_api/engine_api.h"
+#include "launch/isolation.h"
+#include "run/run_folder.h"
+#include "writer/sentinel.h"
+
+namespace bitctl {
+
+class Writer {
+ public:
+  Writer(WriterOptions options, Fd socket, ControlPage control, Fd wake, Fd run_lock, Fd supervisor);
+  ~Writer();
+
+  // Until shutdown or the supervisor's death; the exit code.
+  int run();
+
+ private:
+  struct Arena {
+    ArenaLayout layout;
+    SharedMemory slots[BITCTL_SLOTS];
+  };
+
+  void on_message();
+  void on_wake();
+  void on_supervisor_gone();
+
+  void take_arena(const Json& message, std::vector<Fd> fds);
+  void load(const Json& message);
+  void persist_next();
+  void persist(SlotView slot, std::shared_ptr<Arena> arena);
+  void after_persist(SlotView slot, const Status& status, bool retry);
+  void publish(uint64_t step);
+  bool leave_if_done();
+
+  bitctl_slot* slot_of(const SlotView& view) { return &control_->slots[view.bank][view.index]; }
+  void send(Json message);
+
+  WriterOptions options_;
+  RunFolder folder_;
+  EventLoop loop_;
+  Inbox inbox_;
+  Fd socket_;
+  ControlPage control_;
+  Fd wake_;
+  Fd run_lock_;  // shared with the supervisor; freed when both are gone
+  Fd supervisor_;
+
+  std::map<uint32_t, std::shared_ptr<Arena>> arenas_;  // by generation
+  std::atomic<const bitctl_engine*> engine_{nullptr};
+  Sentinel sentinel_;
+  int allocating_ = 0;
+  bool persisting_ = false;
+  bool leaving_ = false;
+  bool orphaned_ = false;
+  int failures_ = 0;
+  EventLoop::TimerId retry_timer_ = 0;
+  int exit_code_ = 0;
+
+  Worker memory_;  // allocating and loading
+  Worker disk_;    // saving
+};
+
+}  // namespace bitctl
