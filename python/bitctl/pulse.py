@@ -45,8 +45,12 @@ def _set_run(run):
 def _under_bitctl(path):
     """The run that takes the place of the file, where `path` is the file of the run we are in."""
     ours = os.environ.get("BITCTL_PULSE")
-    if _run is None or not ours or os.path.realpath(ours) != os.path.realpath(path):
+    if not ours or os.path.realpath(ours) != os.path.realpath(path):
         return None
+    if _run is None:
+        from . import run  # a script that knows this module alone is connected by its first write
+
+        run.init()
     return _run
 
 

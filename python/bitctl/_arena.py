@@ -1,0 +1,133 @@
+"""The arena seen from the trainer: the control page and the slots, through libbitctl_snapshot (src/snapshot)."""
+
+import ctypes
+import mmap
+import os
+
+ABI = 1
+PAGE = 4096
+CONTROL_BYTES = 4096
+MAX_FILES = 4
+
+_u32, _u64, _int, _ptr = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p
+
+
+def load_library(path):
+    library = ctypes.CDLL(path)
+    signatures = {
+        "bitctl_snapshot_abi": (_u32, []),
+        "bitctl_control_check": (_int, [_ptr]),
+        "bitctl_snapshot_begin": (_int, [_ptr, _u32, _u64, _u32]),
+        "bitctl_snapshot_copy": (None, [_ptr, ctypes.c_size_t]),
+        "bitctl_snapshot_commit": (None, [_ptr, _u32, _int, _ptr, ctypes.c_size_t, _int, _int]),
+        "bitctl_snapshot_abandon": (None, [_ptr, _u32, _int]),
+        "bitctl_snapshot_find": (_int, [_ptr, _u32, _u64]),
+        "bitctl_snapshot_await": (_int, [_ptr, _u32, _int, _u64, _int]),
+        "bitctl_control_set_step": (None, [_ptr, _u64]),
+        "bitctl_control_save_at": (_u64, [_ptr]),
+        "bitctl_control_stop_at": (_u64, [_ptr]),
+        "bitctl_control_clear_save_at": (None, [_ptr, _u64]),
+        "bitctl_control_persist_ns": (_u64, [_ptr]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    if library.bitctl_snapshot_abi() != ABI:
+        raise OSError("%s is of another version of bitctl" % path)
+    return library
+
+
+class Memory:
+    """A shared mapping that is not inherited by children."""
+
+    def __init__(self, fd, size):
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0x8000)
+        self.map = mmap.mmap(fd, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        os.close(fd)
+        self.map.madvise(mmap.MADV_DONTFORK)
+        self._anchor = ctypes.c_char.from_buffer(self.map)
+        self.address = ctypes.addressof(self._anchor)
+        self.size = size
+
+
+class Control:
+    """The requests and the step on the control page."""
+
+    def __init__(self, library, fd, wake_fd):
+        self._library = library
+        self._memory = Memory(fd, CONTROL_BYTES)
+        self.address = self._memory.address
+        self.wake_fd = wake_fd
+        if library.bitctl_control_check(self.address) != 0:
+            raise OSError("the control page is of another version of bitctl")
+
+    def set_step(self, step):
+        self._library.bitctl_control_set_step(self.address, step)
+
+    def save_at(self):
+        return self._library.bitctl_control_save_at(self.address)
+
+    def stop_at(self):
+        return self._library.bitctl_control_stop_at(self.address)
+
+    def clear_save_at(self, met):
+        self._library.bitctl_control_clear_save_at(self.address, met)
+
+    def persist_seconds(self):
+        return self._library.bitctl_control_persist_ns(self.address) / 1e9
+
+
+class Arena:
+    """One generation: two slots, each the images of all files. `files` is [{name, header_bytes, data_bytes}]."""
+
+    def __init__(self, library, control, gen, files, slot_fds):
+        self._library, self._control = library, control
+        self.gen, self.files = gen, files
+        size = sum(f["header_bytes"] + f["data_bytes"] for f in files)
+        self._slots = [Memory(fd, size) for fd in slot_fds]
+
+    def offset_of(self, index):
+        return sum(f["header_bytes"] + f["data_bytes"] for f in self.files[:index])
+
+    def holds(self, needs):
+        """True where files of these (name, header_bytes, data_bytes) fit into the regions."""
+        return len(needs) == len(self.files) and all(
+            name == f["name"] and header <= f["header_bytes"] and data <= f["data_bytes"]
+            for (name, header, data), f in zip(needs, self.files)
+        )
+
+    def view(self, slot, start, size):
+        return memoryview(self._slots[slot].map)[start : start + size]
+
+    def address(self, slot):
+        return self._slots[slot].address
+
+    def begin(self, step, attempt):
+        """A slot for the snapshot of `step`, or None where both are in use."""
+        slot = self._library.bitctl_snapshot_begin(self._control.address, self.gen, step, attempt)
+        return slot if slot >= 0 else None
+
+    def copy(self, items):
+        """`items`: array('Q') of (to, from, bytes) triples; one C call, the GIL released."""
+        address, length = items.buffer_info()
+        self._library.bitctl_snapshot_copy(address, length // 3)
+
+    def commit(self, slot, used, final):
+        sizes = (_u64 * MAX_FILES)(*used)
+        self._library.bitctl_snapshot_commit(
+            self._control.address, self.gen, slot, ctypes.addressof(sizes), len(used), int(final), self._control.wake_fd
+        )
+
+    def abandon(self, slot):
+        self._library.bitctl_snapshot_abandon(self._control.address, self.gen, slot)
+
+    def find(self, step):
+        slot = self._library.bitctl_snapshot_find(self._control.address, self.gen, step)
+        return slot if slot >= 0 else None
+
+    def wait_loaded(self, slot, size):
+        """Waits until `size` bytes of a slot that is being loaded are verified; False where the load failed."""
+        while True:
+            answer = self._library.bitctl_snapshot_await(self._control.address, self.gen, slot, size, 1000)
+            if answer != 0:
+                return answer > 0

@@ -1,0 +1,148 @@
+"""Putting a snapshot back: tensors are copied into, never re-pointed; the random generators last."""
+
+import json
+import random
+import struct
+import sys
+
+from . import _tensors
+from ._tensors import parse_header, torch_module
+from .snapshot import MODEL_FILE, TRAINING_FILE, parameter_names, unwrap
+
+
+class Mismatch(Exception):
+    """The checkpoint does not fit the script's objects."""
+
+
+class NotVerified(Exception):
+    """The checkpoint turned out to be damaged while it was read."""
+
+
+class _Image:
+    """One file's image in a slot; waits for the bytes that it hands out."""
+
+    def __init__(self, arena, slot, index):
+        self._arena, self._slot, self._offset = arena, slot, arena.offset_of(index)
+        region = arena.files[index]["header_bytes"]
+        self._wait(region)
+        view = arena.view(slot, self._offset, region + arena.files[index]["data_bytes"])
+        self.entries, self.metadata, self._data = parse_header(view)
+        self._view = view
+
+    def _wait(self, end):
+        if not self._arena.wait_loaded(self._slot, self._offset + end):
+            raise NotVerified()
+
+    def tensor(self, name):
+        """(dtype, shape, memoryview) of a tensor, once its bytes are verified."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise Mismatch("the checkpoint has no tensor %r" % name)
+        begin, end = entry["data_offsets"]
+        self._wait(self._data + end)
+        return entry["dtype"], tuple(entry["shape"]), self._view[self._data + begin : self._data + end]
+
+
+def _differences(entries, targets):
+    """What keeps the file's tensors out of the model's, one line each."""
+    lines = ["the checkpoint has no tensor %r" % n for n in targets if n not in entries]
+    lines += ["the model has no tensor %r" % n for n in entries if n not in targets]
+    for name in targets:
+        if name not in entries:
+            continue
+        have = (entries[name]["dtype"], tuple(entries[name]["shape"]))
+        want = (_tensors.torch_dtype_name(targets[name].dtype), tuple(targets[name].shape))
+        if have != want:
+            lines.append("tensor %r is %s %s in the checkpoint and %s %s in the model" % ((name,) + have + want))
+    return lines
+
+
+def _restore_model(model, image, aliases):
+    model = unwrap(model)
+    state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch_module().Tensor)}
+    kept = {name: tensor for name, tensor in state.items() if name not in aliases}
+    lines = _differences(image.entries, kept)
+    if lines:
+        raise Mismatch("; ".join(lines[:5]) + (" …" if len(lines) > 5 else ""))
+    with torch_module().no_grad():
+        for name, tensor in kept.items():
+            tensor.copy_(_tensors.torch_tensor(*image.tensor(name)))
+        for name, kept_as in aliases.items():
+            if name in state and state[name].data_ptr() != state[kept_as].data_ptr():
+                state[name].copy_(state[kept_as])
+
+
+def _load_object(name, value, state, model):
+    if isinstance(state, dict) and state.pop("$names", False):
+        names = parameter_names(value, unwrap(model) if model is not None else None)
+        if names is None:
+            raise Mismatch("%s: its parameters are not the model's any more" % name)
+        index = {n: i for i, n in enumerate(names)}
+        unknown = [n for n in state["state"] if n not in index]
+        if unknown:
+            raise Mismatch("%s: the parameter %r is not the model's any more" % (name, unknown[0]))
+        state["state"] = {index[n]: v for n, v in state["state"].items()}
+    exact = _optimizer_tensors(value, state)
+    value.load_state_dict(state)
+    # torch casts an optimizer's state to its parameter's dtype; what was wider must stay so.
+    for parameter, key, tensor in exact:
+        if value.state[parameter][key].dtype != tensor.dtype:
+            value.state[parameter][key] = tensor.to(parameter.device)
+
+
+def _optimizer_tensors(value, state):
+    groups = getattr(value, "param_groups", None)
+    if groups is None or not isinstance(state, dict) or not isinstance(state.get("state"), dict):
+        return []
+    parameters = [p for group in groups for p in group["params"]]
+    return [
+        (parameters[index], key, tensor)
+        for index, entry in state["state"].items()
+        if isinstance(index, int) and index < len(parameters) and isinstance(entry, dict)
+        for key, tensor in entry.items()
+        if isinstance(tensor, torch_module().Tensor)
+    ]
+
+
+def _restore_rng(state, image):
+    words = bytes(image.tensor("rng.python")[2])
+    random.setstate(
+        (state["python"]["version"], struct.unpack("<%dI" % (len(words) // 4), words), state["python"]["gauss"])
+    )
+    if "numpy" in state:
+        import numpy
+
+        saved = state["numpy"]
+        keys = numpy.frombuffer(bytes(image.tensor("rng.numpy")[2]), dtype="uint32")
+        numpy.random.set_state((saved["kind"], keys, saved["position"], saved["has_gauss"], saved["cached"]))
+    torch = torch_module()
+    if "torch" in state and torch is not None:
+        torch.set_rng_state(_tensors.torch_tensor(*image.tensor("rng.torch_cpu")).clone())
+        count = state["torch"]["cuda"]
+        if count and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(
+                [_tensors.torch_tensor(*image.tensor("rng.cuda.%d" % i)).clone() for i in range(count)]
+            )
+
+
+def restore(arena, slot, objects):
+    """Copies the slot's snapshot into `objects`. Mismatch, NotVerified; any other error means a half-restored state."""
+    images = {f["name"]: _Image(arena, slot, i) for i, f in enumerate(arena.files)}
+    training = images[TRAINING_FILE]
+    state = json.loads(training.metadata["bitctl.state"])
+    missing = [name for name, value in objects.items() if name != "model" and value is not None and name not in state["objects"]]
+    if missing:
+        raise Mismatch("the checkpoint holds no state of %s" % ", ".join(missing))
+    model = objects.get("model")
+    if model is not None:
+        _restore_model(model, images[MODEL_FILE], state["aliases"])
+    for name, value in objects.items():
+        if name != "model" and value is not None:
+            _load_object(name, value, _tensors.unpack(state["objects"][name], training.tensor), model)
+    torch = torch_module()
+    if torch is not None and state.get("threads") and torch.get_num_threads() != state["threads"]:
+        print(
+            "bitctl: using %d threads, as the checkpoint did (bits depend on it)" % state["threads"], file=sys.stderr
+        )
+        torch.set_num_threads(state["threads"])
+    _restore_rng(state["rng"], training)

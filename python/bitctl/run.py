@@ -1,0 +1,399 @@
+"""The one object a training script talks to.
+
+    run = bitctl.init()                       # a no-op object outside bitctl
+    start = run.restore(model=model, optimizer=optimizer, scheduler=scheduler)
+    for step in range(start + 1, steps + 1):
+        ...
+        run.progress(step=step, total_steps=steps, loss=loss)
+        run.checkpoint(step)
+    run.finish()
+
+Nothing here raises into the script: a failure is one line on stderr, and the package goes silent for good. The one
+exception is a stop that the user asked for: checkpoint() then leaves by SystemExit(75) after the last snapshot. And a
+restore that broke off half-way ends the process, because training on would ruin the model.
+"""
+
+import atexit
+import functools
+import hashlib
+import math
+import os
+import platform
+import sys
+import time
+import traceback
+
+from . import _arena, _link, restore as restoring, side_files, snapshot
+from ._due import Due
+
+PROTOCOL = 1
+STOPPED = 75
+OWN_FAILURE = 125
+_PROGRESS_PACE = 0.05  # seconds between two progress messages; the last one is never lost
+
+
+def _guarded(otherwise):
+    """Every entry point: inactive in forks and outside bitctl, silent for good after a failure of our own."""
+
+    def wrap(method):
+        @functools.wraps(method)
+        def call(self, *args, **kwargs):
+            if not self._active or os.getpid() != self._pid:
+                return otherwise
+            try:
+                return method(self, *args, **kwargs)
+            except _link.Closed:
+                self._active = False  # the supervisor is dead; its writer ends this process at once
+                return otherwise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the script
+                self._active = False
+                reason = "".join(traceback.format_exception_only(type(error), error)).strip()
+                print(
+                    "bitctl: %s failed (%s); from here on this run is supervised by its exit alone"
+                    % (method.__name__.strip("_"), reason),
+                    file=sys.stderr,
+                )
+                return otherwise
+
+        return call
+
+    return wrap
+
+
+def _number(value):
+    """float() of a number or a 0-d tensor, which may still carry a gradient."""
+    return float(value.detach() if hasattr(value, "detach") else value)
+
+
+def _non_finite_name(value):
+    return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+
+
+class Run:
+    """What init() returns. One per process."""
+
+    def __init__(self, environment=None):
+        env = os.environ if environment is None else environment
+        self._pid = os.getpid()
+        self._active = bool(env.get("BITCTL_SOCKET")) and bool(env.get("BITCTL_TOKEN"))
+        self._env = env
+        self._objects = None
+        self._arena = None
+        self._arena_request = 0  # number of the last request, and what it asked for
+        self._arena_wanted = None
+        self._arena_is_final = False  # asked for again after the first optimizer step
+        self._step = 0
+        self._epoch = None
+        self._metrics = {}
+        self._pending = None
+        self._last_sent = 0.0
+        self._side = ""
+        self._finished_step = None
+        self._connect()
+
+    # ---- connection -------------------------------------------------------------------------------------------------
+
+    @_guarded(None)
+    def _connect(self):
+        env = self._env
+        self._attempt = int(env.get("BITCTL_ATTEMPT") or 0)
+        self._rank = int(env.get("RANK") or env.get("SLURM_PROCID") or 0)
+        self._world_size = int(env.get("WORLD_SIZE") or env.get("SLURM_NTASKS") or 1)
+        self.run_dir = env["BITCTL_RUN_DIR"]
+        self._link = _link.Link(env["BITCTL_SOCKET"])
+        torch = snapshot.torch_module()
+        self._link.send_patiently(
+            {
+                "type": "hello", "protocol": PROTOCOL, "role": "trainer", "attempt": self._attempt,
+                "token": env["BITCTL_TOKEN"], "rank": self._rank, "world_size": self._world_size, "pid": self._pid,
+                "python": platform.python_version(), "torch": torch.__version__ if torch else "",
+                "threads": torch.get_num_threads() if torch else 0,
+            }
+        )  # fmt: skip
+        # The supervisor's loop never waits for a disk, so its answer is worth waiting for, however long it is stopped:
+        # to train without it could mean to train from the start again.
+        welcome, fds = self._link.wait_for({"welcome", "refused"})
+        if welcome["type"] == "refused":
+            raise OSError("refused by bitctl: %s" % welcome.get("reason"))
+        if welcome.get("protocol") != PROTOCOL:
+            raise OSError("bitctl speaks protocol %s, this package %s" % (welcome.get("protocol"), PROTOCOL))
+        self._library = _arena.load_library(welcome["snapshot_library"])
+        self._control = _arena.Control(self._library, fds[0], fds[1])
+        self._resume = welcome.get("resume")
+        self._due = Due(welcome.get("checkpoint_policy") or {})
+        if self._resume:
+            self._adopt_arena(self._resume, fds[2:])
+        self._report_exceptions()
+        atexit.register(self._bye)
+
+    def _adopt_arena(self, message, fds):
+        self._arena = _arena.Arena(self._library, self._control, message["gen"], message["files"], fds)
+
+    def _report_exceptions(self):
+        before = sys.excepthook
+
+        def hook(kind, error, trace):
+            self._tell_error(kind, error, trace)
+            before(kind, error, trace)
+
+        sys.excepthook = hook
+
+    @_guarded(None)
+    def _tell_error(self, kind, error, trace):
+        frames = traceback.extract_tb(trace)
+        digest = hashlib.sha256(kind.__name__.encode())
+        for frame in frames:
+            digest.update(("%s:%s:%s\n" % (frame.filename, frame.lineno, frame.name)).encode())
+        last = frames[-1] if frames else None
+        text = "".join(traceback.format_exception_only(kind, error)).strip().splitlines()
+        self._send_pending()
+        self._link.send_patiently(
+            {
+                "type": "error", "exception": text[-1][:500] if text else kind.__name__, "exception_type": kind.__name__,
+                "traceback_hash": digest.hexdigest()[:16],
+                "frame": "%s:%d in %s" % (last.filename, last.lineno, last.name) if last else "",
+            }
+        )  # fmt: skip
+
+    @_guarded(None)
+    def _bye(self):
+        self._send_pending()
+        self._link.send({"type": "bye"})
+
+    # ---- progress ---------------------------------------------------------------------------------------------------
+
+    @property
+    def active(self):
+        """True under bitctl, while nothing has failed."""
+        return self._active
+
+    @_guarded(None)
+    def progress(self, step, total_steps=None, epoch=None, total_epochs=None, loss=None, lr=None):
+        """Reports `step` completed optimizer steps. Numbers, or anything float() takes (a 0-d tensor, say)."""
+        step = int(step)
+        self._step = step
+        self._control.set_step(step)
+        message = {"type": "progress", "step": step}
+        for name, value in (("total_steps", total_steps), ("epoch", epoch), ("total_epochs", total_epochs), ("lr", lr)):
+            if value is not None:
+                message[name] = int(value) if name == "total_steps" else _number(value)
+        self._epoch = message.get("epoch", self._epoch)
+        if loss is not None:
+            loss = _number(loss)
+            if math.isfinite(loss):
+                message["loss"] = loss
+                self._metrics["loss"] = loss
+            else:
+                message["non_finite"] = _non_finite_name(loss)
+        self._pending = message
+        now = time.monotonic()
+        if now - self._last_sent >= _PROGRESS_PACE or "non_finite" in message:
+            self._send_pending()
+        self._look_at_messages()
+        self._prepare_arena()
+        if self._objects is None and self._stop_is_due(step):
+            self._leave(step, None)
+
+    def _send_pending(self):
+        if self._pending is not None and self._link.send(self._pending):
+            self._pending = None
+            self._last_sent = time.monotonic()
+
+    @_guarded(False)
+    def pulse(self, status):
+        """A status that the script wrote through bitctl.pulse; False where it did not reach the supervisor."""
+        message = dict(status, type="pulse")
+        loss = _number(message["loss"])
+        if math.isfinite(loss):
+            self._metrics["loss"] = loss
+        else:
+            message["loss"] = self._metrics.get("loss", 0.0)
+            message["non_finite"] = _non_finite_name(loss)
+        self._link.send_patiently(message)
+        return True
+
+    # ---- snapshots --------------------------------------------------------------------------------------------------
+
+    @_guarded(0)
+    def restore(self, model=None, optimizer=None, scheduler=None, scaler=None, data=None, tokenizer=None, side=None, **more):
+        """Registers what a checkpoint holds and puts the newest one back. Returns the steps it had completed, 0 when fresh.
+
+        Anything with state_dict() and load_state_dict() may be given, under any keyword. `tokenizer` and `side`
+        ({name: path}) are written beside the model once.
+        """
+        objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "data": data}
+        objects.update(more)
+        self._objects = {name: value for name, value in objects.items() if value is not None}
+        if self._rank == 0:
+            self._side = side_files.write(os.path.join(self.run_dir, "checkpoints"), model, tokenizer, side)
+        step = 0
+        if self._resume and self._rank == 0:
+            step = self._put_back()
+        self._step = step
+        self._control.set_step(step)
+        self._link.send_patiently({"type": "restored", "step": step})
+        self._prepare_arena(now=True)
+        return step
+
+    def _put_back(self):
+        while True:
+            resume = self._resume
+            try:
+                restoring.restore(self._arena, resume["slot"], self._objects)
+                self._epoch = resume.get("epoch")
+                return resume["step"]
+            except restoring.NotVerified:
+                # The supervisor is choosing the next one, or ends this run where there is none.
+                message, fds = self._link.wait_for({"resume"})
+                self._resume = message
+                self._adopt_arena(message, fds)
+            except Exception as error:  # noqa: BLE001
+                text = str(error) if isinstance(error, restoring.Mismatch) else "%s: %s" % (type(error).__name__, error)
+                reason = "the checkpoint of step %d does not fit this script: %s" % (resume["step"], text)
+                print("bitctl: %s" % reason, file=sys.stderr)
+                self._link.send_patiently({"type": "restore_failed", "step": resume["step"], "reason": reason[:2000]})
+                sys.stderr.flush()
+                os._exit(OWN_FAILURE)
+
+    @_guarded("not_due")
+    def checkpoint(self, step, force=False, metrics=None):
+        """Offers the state after `step` steps: "taken", "deferred" (no slot is free; due at the next call) or "not_due".
+
+        When it returns "taken", the snapshot is complete in memory that this process does not own, and survives its
+        death. `metrics` (name -> number) go into the manifest.
+        """
+        step = int(step)
+        self._step = step
+        self._control.set_step(step)
+        for name, value in (metrics or {}).items():
+            value = _number(value)
+            if math.isfinite(value):
+                self._metrics[str(name)] = value
+            else:
+                self._metrics.pop(str(name), None)
+        self._look_at_messages()
+        if self._rank != 0:
+            if self._stop_is_due(step):
+                self._leave(step, None)
+            return "not_due"
+        save_at = self._control.save_at()
+        requested = save_at != 0 and step >= save_at
+        stop = self._stop_is_due(step)
+        if not (force or stop or requested or self._due.is_due(step, time.monotonic(), self._control.persist_seconds())):
+            self._prepare_arena()
+            return "not_due"
+        if self._objects is None:
+            raise RuntimeError("checkpoint() before restore(): nothing is registered")
+        taken = self._take(step, final=False, patient=stop)
+        if taken and requested:
+            self._control.clear_save_at(save_at)
+        if stop:
+            self._leave(step, taken)
+        return "taken" if taken else "deferred"
+
+    def _take(self, step, final, patient):
+        """Copies one snapshot; False where no slot of a fitting arena is free. `patient` waits for one."""
+        while True:
+            started = time.monotonic()
+            files = snapshot.collect(self._objects, self._facts(step))
+            if self._arena is not None and self._arena.holds(snapshot.needs(files)):
+                slot = self._arena.begin(step, self._attempt)
+                if slot is not None:
+                    try:
+                        used = snapshot.write(self._arena, slot, files)
+                    except BaseException:
+                        self._arena.abandon(slot)
+                        raise
+                    self._arena.commit(slot, used, final)
+                    self._due.taken(step, time.monotonic(), time.monotonic() - started)
+                    return True
+            else:
+                self._ask_for_arena(files)
+            if not patient:
+                return False
+            time.sleep(0.002)
+            self._look_at_messages()
+
+    def _facts(self, step):
+        facts = {"step": step, "metrics": self._metrics}
+        if self._epoch is not None:
+            facts["epoch"] = self._epoch
+        if self._side:
+            facts["side_files"] = self._side
+        return facts
+
+    def _prepare_arena(self, now=False):
+        """Asks for the arena at restore(), and again once the optimizer has its state (after the first step)."""
+        if self._rank != 0 or self._objects is None or (self._arena_is_final and not now):
+            return
+        self._arena_is_final = not now
+        files = snapshot.collect(self._objects, self._facts(self._step))
+        if self._arena is None or not self._arena.holds(snapshot.needs(files)):
+            self._ask_for_arena(files)
+
+    def _ask_for_arena(self, files):
+        wanted = snapshot.regions(files)
+        if self._arena_wanted == wanted:
+            return
+        self._arena_wanted = wanted
+        self._arena_request += 1
+        self._link.send_patiently({"type": "arena", "request": self._arena_request, "files": wanted})
+
+    def _look_at_messages(self):
+        for message, fds in self._link.poll():
+            kind = message.get("type")
+            if kind == "arena_ready" and message["request"] == self._arena_request:
+                self._adopt_arena(message, fds)
+                continue
+            for fd in fds:
+                os.close(fd)
+            if kind == "arena_failed" and message["request"] == self._arena_request:
+                print("bitctl: no memory for snapshots: %s" % message.get("reason"), file=sys.stderr)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def _stop_is_due(self, step):
+        stop_at = self._control.stop_at()
+        return stop_at != 0 and step >= stop_at
+
+    def _leave(self, step, taken):
+        self._send_pending()
+        self._link.send_patiently({"type": "stopping", "step": step, "taken": bool(taken)})
+        sys.exit(STOPPED)
+
+    @_guarded(False)
+    def finish(self):
+        """The finished model: one last snapshot, durable, with its side files, linked into <run>/model. True when it is.
+
+        Idempotent; killed before it returns, the next attempt restores that step, runs nothing, and finishes.
+        """
+        self._send_pending()
+        if self._rank != 0:
+            return True
+        if self._finished_step == self._step:
+            return True
+        if self._objects is None or "model" not in self._objects:
+            self._link.send_patiently({"type": "finish", "step": self._step, "model": False})
+            return True
+        self._link.send_patiently({"type": "finish", "step": self._step, "model": True})
+        self._take(self._step, final=True, patient=True)
+        answer, _ = self._link.wait_for({"finished", "finish_failed"})
+        if answer["type"] == "finish_failed":
+            print("bitctl: the finished model is not on disk: %s" % answer.get("reason"), file=sys.stderr)
+            return False
+        self._finished_step = self._step
+        return True
+
+
+_run = None
+
+
+def init():
+    """The process's Run: under bitctl it reports and saves, elsewhere every method does nothing."""
+    global _run
+    if _run is None or _run._pid != os.getpid():
+        _run = Run()
+        from . import pulse
+
+        pulse._set_run(_run if _run.active else None)
+    return _run
