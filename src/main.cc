@@ -1,7 +1,9 @@
 // bitctl: launches a PyTorch training, keeps it alive, never loses its work, and lets people talk to the
 // model.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -18,12 +20,23 @@ int main(int argc, char** argv) {
     app.set_version_flag("--version", BITCTL_VERSION);
     app.require_subcommand(1);
     Action action;
+    // What stands behind "--" is a command of the user's, none of our options.
+    const auto separator = std::find(argv, argv + argc, std::string_view("--"));
+    const int own = static_cast<int>(separator - argv);
+    const std::vector<std::string> trailing(separator == argv + argc ? separator : separator + 1,
+                                            argv + argc);
+    add_train_command(app, action, trailing);
+    add_resume_command(app, action);
+    add_stop_command(app, action);
+    add_logs_command(app, action);
+    add_ls_command(app, action);
+    add_checkpoints_command(app, action);
     add_pulse_command(app, action);
     add_status_command(app, action);
     add_schema_command(app, action);
     add_chat_command(app, action);
     try {
-      app.parse(argc, argv);
+      app.parse(own, argv);
     } catch (const CLI::ParseError& error) {
       return app.exit(error) == 0 ? kOk : kUsage;
     }

@@ -1,0 +1,54 @@
+// The one who writes events.jsonl and PULSE, in a thread of its own: the loop never waits for a disk. PULSE
+// is always the fold of the rows before it.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "base/strict_json.h"
+#include "run/events.h"
+#include "run/history.h"
+#include "run/run_folder.h"
+
+namespace bitctl {
+
+class Recorder {
+ public:
+  // The caller holds the run's lock. Reads what an earlier supervisor recorded.
+  static Result<std::unique_ptr<Recorder>> open(const RunFolder& folder, const Clock& clock);
+  ~Recorder();
+
+  // Adds a row; the returned history holds it already.
+  const History& record(std::string_view kind, Json fields = Json::object());
+  const History& history() const { return history_; }
+  void set_attempt(int attempt) { attempt_ = attempt; }
+
+  // Waits until everything is on its way to the disk. Only at the very end.
+  void flush();
+
+ private:
+  Recorder(RunFolder folder, EventLog log, History history, const Clock& clock);
+  void run();
+  void write(const std::deque<Json>& rows, const PulseStatus& pulse);
+
+  RunFolder folder_;
+  EventLog log_;
+  History history_;
+  const Clock& clock_;
+  int attempt_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Json> rows_;
+  std::optional<PulseStatus> pulse_;  // the newest; what was not written yet is replaced
+  bool writing_ = false;
+  bool ending_ = false;
+  std::optional<PulseStatus> written_;  // of the thread alone
+  std::thread thread_;
+};
+
+}  // namespace bitctl

@@ -1,0 +1,627 @@
+#include "supervise/supervisor.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "base/exit_code.h"
+#include "base/install_layout.h"
+#include "base/replace_file.h"
+#include "base/text.h"
+#include "base/visible_text.h"
+#include "checkpoint/catalog.h"
+#include "watch/health.h"
+
+namespace bitctl {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kRestampEvery(10);
+constexpr Duration kTreeCheckEvery = milliseconds(5);
+constexpr Duration kUnkillableAfter = seconds(10);
+constexpr Duration kLeastGrace = seconds(30);
+
+double as_seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+
+WriterOptions writer_options(const RunConfig& config, const RunFolder& folder, const Isolation& isolation) {
+  WriterOptions options;
+  options.run_folder = folder.path();
+  options.engine = install_layout().engine;
+  options.isolation = dump_line(isolation.description());
+  options.supervisor = ::getpid();
+  options.retention.keep_last = config.checkpoints.keep_last;
+  options.retention.keep_every = static_cast<uint64_t>(config.checkpoints.keep_every);
+  if (const auto& best = config.checkpoints.keep_best)
+    options.retention.keep_best = BestMetric{best->metric, best->mode == BestMode::min, best->count};
+  return options;
+}
+
+RestartRules restart_rules(const RunConfig& config) {
+  RestartRules rules;
+  rules.on_failure = config.restart.policy == RestartPolicy::on_failure;
+  rules.max = config.restart.max;
+  rules.backoff = config.restart.backoff;
+  rules.backoff_max = config.restart.backoff_max;
+  rules.never_on = config.restart.never_on;
+  return rules;
+}
+
+double jitter() {
+  static std::mt19937 generator{std::random_device{}()};
+  return std::uniform_real_distribution<double>(0, 1)(generator);
+}
+
+// The six fields of a "pulse" message, as the file would hold them.
+std::string pulse_text(const Json& message) {
+  Json fields = message;
+  fields.erase("type");
+  return dump_line(fields);
+}
+
+std::string random_token() { return random_hex8() + random_hex8() + random_hex8() + random_hex8(); }
+
+}  // namespace
+
+Supervisor::Supervisor(EventLoop& loop, HeldRun run, RunConfig config, Fd signals, SupervisorView view)
+    : loop_(loop),
+      held_(std::move(run)),
+      config_(std::move(config)),
+      signals_(std::move(signals)),
+      view_(std::move(view)) {}
+
+Supervisor::~Supervisor() {
+  loop_.unwatch(signals_.get());
+  for (const auto timer : {grace_timer_, progress_timer_, restamp_timer_, tree_timer_}) loop_.cancel(timer);
+}
+
+Result<int> Supervisor::run() {
+  const RunFolder& folder = held_.folder;
+  const char* forced = std::getenv("BITCTL_ISOLATION");
+  auto isolation = Isolation::choose(folder.path(), forced ? forced : "");
+  if (!isolation) return forward(std::move(isolation));
+  isolation_ = std::move(*isolation);
+  auto recorder = Recorder::open(folder, system_clock());
+  if (!recorder) return forward(std::move(recorder));
+  recorder_ = std::move(*recorder);
+
+  server_ = std::make_unique<TrainerServer>(
+      loop_, TrainerServer::Callbacks{
+                 [this](const auto& client) { on_hello(client); },
+                 [this](const auto& client, const Json& message) { on_message(client, message); },
+                 [](const auto&) {}});
+  if (auto status = server_->listen(folder.id()); !status) return forward(std::move(status));
+
+  snapshots_ = std::make_unique<SnapshotKeeper>(
+      loop_, folder, writer_options(config_, folder, *isolation_), held_.run_lock.fd(),
+      SnapshotKeeper::Callbacks{
+          .record = [this](std::string_view kind, Json fields) { record(kind, std::move(fields)); },
+          .on_arena = [this](int request, uint32_t gen,
+                             const std::string& why) { on_arena(request, gen, why); },
+          .on_resume = [this](const std::optional<Resume>& resume,
+                              bool none_left) { on_resume(resume, none_left); },
+          .on_finished =
+              [this](uint64_t step) {
+                model_published_ = true;
+                record("model", {{"step", step}, {"path", held_.folder.model()}});
+                server_->send(server_->leader(), {{"type", "finished"}, {"step", step}});
+              },
+          .on_finish_failed =
+              [this](const std::string& reason) {
+                record("model_failed", {{"reason", reason}});
+                server_->send(server_->leader(), {{"type", "finish_failed"}, {"reason", reason}});
+              },
+          .on_writer = [this](pid_t pid) { isolation_->exclude(pid); },
+          .on_drained =
+              [this](bool all_written) {
+                snapshot_lost_ = !all_written;
+                feed(Event::drained);
+              },
+      });
+
+  loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { on_signal(); });
+  run_started_ = loop_.now();
+  Json supervising = own_process_id();
+  supervising["socket"] = server_->path();
+  supervising["isolation"] = isolation_->level();
+  record("supervising", supervising);
+  if (auto status = snapshots_->start(); !status) {
+    record("failed", {{"reason", status.error().message}});
+    recorder_->flush();
+    return forward(std::move(status));
+  }
+  if (config_.progress.source == ProgressSource::pulse)
+    pulse_source_ = std::make_unique<PulseSource>(
+        loop_, config_.progress.file, [this](const PulseStatus& status) { on_pulse(status, "", true); },
+        [this](const std::string& trouble) {
+          record("pulse_damaged", {{"reason", trouble}});
+        });
+  if (config_.limits.time) loop_.call_after(*config_.limits.time, [this] { ask_stop("limits.time"); });
+  restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
+  feed(Event::backoff_over);
+  while (state_ != State::ended) loop_.run_once();
+  recorder_->flush();
+  return exit_code_;
+}
+
+void Supervisor::record(std::string_view kind, Json fields) {
+  const Json row = fields;
+  const History& history = recorder_->record(kind, std::move(fields));
+  Json shown = {{"kind", kind}};
+  shown.update(row);
+  view_.on_row(history, shown);
+}
+
+// ---- the machine
+// ------------------------------------------------------------------------------------------------------
+
+void Supervisor::feed(Event event) {
+  const auto found = transition(state_, event);
+  spdlog::debug("{} + {} -> {}", name_of(state_), name_of(event), found ? name_of(found->next) : "ignored");
+  if (!found) return;
+  state_ = found->next;
+  act(found->effect);
+}
+
+void Supervisor::act(Effect effect) {
+  switch (effect) {
+    case Effect::none:
+      break;
+    case Effect::start_attempt:
+      return start_attempt();
+    case Effect::request_stop:
+      return request_stop();
+    case Effect::kill_tree:
+      return kill_tree();
+    case Effect::note_stop:
+      break;
+    case Effect::decide:
+      return decide_next();
+    case Effect::begin_backoff:
+      return begin_backoff();
+    case Effect::stop_waiting:
+      decision_ = {Decision::Kind::stopped, {}, 0, "", kStopped};
+      return drain();
+    case Effect::drain:
+      return drain();
+    case Effect::finish:
+      return finish();
+  }
+}
+
+SpawnPlan Supervisor::spawn_plan(int attempt) const {
+  const RunFolder& folder = held_.folder;
+  SpawnPlan plan;
+  plan.argv = trainer_argv(config_, folder.path());
+  plan.cwd = config_.workdir;
+  plan.output = folder.log_of_attempt(attempt);
+  plan.env = current_environment();
+  for (const auto& [name, value] : trainer_environment(config_)) plan.env[name] = value;
+  std::string& python_path = plan.env["PYTHONPATH"];
+  python_path = install_layout().python + (python_path.empty() ? "" : ":" + python_path);
+  plan.env["PYTHONUNBUFFERED"] = "1";
+  plan.env["BITCTL_RUN_DIR"] = folder.path();
+  plan.env["BITCTL_ATTEMPT"] = std::to_string(attempt);
+  if (config_.progress.source != ProgressSource::none) {
+    plan.env["BITCTL_PULSE"] = folder.pulse();
+    plan.env["BITCTL_SOCKET"] = server_->path();
+    plan.env["BITCTL_TOKEN"] = token_;
+  }
+  return plan;
+}
+
+void Supervisor::start_attempt() {
+  const int attempt = recorder_->history().attempt + 1;
+  recorder_->set_attempt(attempt);
+  now_ = AttemptRecord{.attempt = attempt};
+  now_.snapshot = snapshots_->newest_step();
+  resume_known_ = first_step_seen_ = finish_asked_ = finish_needs_model_ = false;
+  resume_.reset();
+  restored_.reset();
+  last_reported_.reset();
+  progress_.reset();
+  token_ = random_token();
+  server_->expect(attempt, token_);
+  bitctl_store64(&snapshots_->control().stop_at_step, 0);
+
+  SpawnPlan plan = spawn_plan(attempt);
+  const auto leaf = isolation_->new_attempt(attempt);
+  if (!leaf) spdlog::error("{}", leaf.error().message);
+  plan.cgroup = leaf ? *leaf : -1;
+  auto spawned = spawn(plan);
+  attempt_started_ = loop_.now();
+  if (!spawned) {
+    record("spawn_failed", {{"reason", spawned.error().message}});
+    now_.code = spawned.error().kind == ErrorKind::not_found ? kNotFound
+                : spawned.error().kind == ErrorKind::invalid ? kNotExecutable
+                                                             : kOwnFailure;
+    now_.error = spawned.error().message;
+    isolation_->forget_attempt();
+    return feed(Event::spawn_failed);
+  }
+  trainer_ = std::move(*spawned);
+  isolation_->set_leader(trainer_.pid);
+  loop_.watch(trainer_.pidfd.get(), EPOLLIN, [this](uint32_t) { on_leader_exit(); });
+  feed(Event::started);
+  record("spawned", {{"pid", trainer_.pid}});
+  snapshots_->begin_attempt(attempt);
+  if (pulse_source_) pulse_source_->start(unix_seconds(system_clock().wall()));
+  if (stop_asked_) feed(Event::stop_asked);
+}
+
+void Supervisor::request_stop() {
+  stop_asked_ = now_.stop_asked = true;
+  const Duration grace =
+      config_.stop.grace.value_or(std::max<Duration>(kLeastGrace, 3 * snapshots_->longest_save()));
+  grace_timer_ = loop_.call_after(grace, [this] { feed(Event::grace_over); });
+  if (server_->leader() != 0) {
+    // One process may leave at the boundary it is at; several must be told before any of them gets there.
+    const uint64_t step = bitctl_load64(&snapshots_->control().step);
+    const uint64_t ahead = server_->highest_world_size() > 1 ? 2 : 0;
+    bitctl_store64(&snapshots_->control().stop_at_step, std::max<uint64_t>(1, step + ahead));
+  } else {
+    // Only where nobody is connected: a launcher would orphan its worker.
+    ::syscall(SYS_pidfd_send_signal, trainer_.pidfd.get(), config_.stop.signal, nullptr, 0);
+  }
+}
+
+void Supervisor::kill_tree() {
+  loop_.cancel(grace_timer_);
+  kill_deadline_ = loop_.now() + kUnkillableAfter;
+  if (const int fd = isolation_->change_fd(); fd >= 0)
+    loop_.watch(fd, EPOLLPRI, [this](uint32_t) { check_tree(); });
+  isolation_->kill_tree();
+  check_tree();
+}
+
+void Supervisor::check_tree() {
+  if (state_ != State::killing) return;
+  loop_.cancel(tree_timer_);
+  on_leader_exit();
+  const bool over = !trainer_.pidfd && isolation_->is_empty();
+  if (!over && loop_.now() < kill_deadline_) {
+    isolation_->kill_tree();
+    tree_timer_ = loop_.call_after(kTreeCheckEvery, [this] { check_tree(); });
+    return;
+  }
+  if (const int fd = isolation_->change_fd(); fd >= 0) loop_.unwatch(fd);
+  if (over) {
+    isolation_->forget_attempt();
+    // The last words of a PULSE file of its own may not have been read yet.
+    if (pulse_source_) return pulse_source_->look([this] { flush_progress(), feed(Event::tree_gone); });
+    return feed(Event::tree_gone);
+  }
+  const auto left = isolation_->pids();
+  record("unkillable", {{"pids", left}});
+  now_.violation = fmt::format("processes {} cannot be killed", fmt::join(left, ", "));
+  feed(Event::unkillable);
+}
+
+void Supervisor::on_leader_exit() {
+  if (!trainer_.pidfd) return;
+  const auto status = reap(trainer_.pidfd.get());
+  if (!status) return;
+  loop_.unwatch(trainer_.pidfd.get());
+  trainer_.pidfd.reset();
+  flush_progress();
+  now_.signalled = status->signalled;
+  now_.code = status->code;
+  Json fields = {{"seconds", as_seconds(loop_.now() - attempt_started_)}};
+  if (status->signalled)
+    fields["signal"] = signal_name(status->code);
+  else
+    fields["code"] = status->code;
+  record("exited", fields);
+  feed(Event::leader_exited);
+}
+
+void Supervisor::decide_next() {
+  snapshots_->trainer_is_dead();
+  // The control page knows steps whose report was still on its way.
+  now_.last_step =
+      std::max(now_.last_step, now_.reports_progress ? bitctl_load64(&snapshots_->control().step) : 0);
+  now_.snapshot = snapshots_->newest_step();
+  const History& history = recorder_->history();
+  const bool total_reached = history.total_steps > 0 && now_.last_step >= history.total_steps;
+  now_.reached_end = finish_asked_ ? !finish_needs_model_ || model_published_ : total_reached;
+  // A stop that was asked for and met by our own SIGKILL after the grace is still a stop.
+  attempts_.push_back(now_);
+  decision_ = decide(restart_rules(config_), attempts_, jitter());
+  if (decision_.kind == Decision::Kind::restart && stop_asked_)
+    decision_ = {Decision::Kind::stopped, {}, 0, "", kStopped};
+  feed(decision_.kind == Decision::Kind::restart ? Event::restart_due : Event::run_over);
+}
+
+void Supervisor::begin_backoff() {
+  record("waiting", {{"reason", decision_.reason},
+                     {"delay", as_seconds(decision_.delay)},
+                     {"next", decision_.without_progress + 1},
+                     {"budget", config_.restart.max}});
+  loop_.call_after(decision_.delay, [this] { feed(Event::backoff_over); });
+}
+
+void Supervisor::drain() { snapshots_->drain(); }
+
+void Supervisor::finish() {
+  const uint64_t step = attempts_.empty() ? recorder_->history().step : attempts_.back().last_step;
+  const auto durable = snapshots_->newest_durable_step();
+  exit_code_ = decision_.exit_code;
+  switch (decision_.kind) {
+    case Decision::Kind::done:
+      record("finished", {{"seconds", as_seconds(loop_.now() - run_started_)}});
+      break;
+    case Decision::Kind::stopped: {
+      Json fields = {{"step", step}, {"resumable", durable.has_value()}};
+      if (snapshot_lost_)
+        fields["reason"] = "the newest snapshot could not be put on disk; see logs/bitctl.log";
+      if (durable) fields["checkpoint"] = *durable;
+      record("stopped", fields);
+      break;
+    }
+    default:
+      record("failed", {{"reason", decision_.reason}, {"exit_code", exit_code_}});
+  }
+}
+
+// ---- what happens
+// -----------------------------------------------------------------------------------------------------
+
+void Supervisor::on_signal() {
+  while (const int signal = next_signal(signals_.get())) {
+    if (signal == SIGINT || signal == SIGTERM) ask_stop(signal_name(signal));
+    if (signal == SIGCHLD) reap_orphans();
+    // SIGHUP: a closed terminal stops nothing.
+  }
+}
+
+void Supervisor::ask_stop(const std::string& by) {
+  ++signals_seen_;
+  record("stop_requested", {{"by", by}, {"now", signals_seen_ > 1}});
+  view_.on_notice(signals_seen_ > 1
+                      ? "stopping now"
+                      : "stopping at the next step boundary, with a checkpoint (again: stop now)");
+  stop_asked_ = true;
+  now_.stop_asked = true;
+  feed(signals_seen_ > 1 ? Event::stop_now : Event::stop_asked);
+}
+
+// As sub-reaper we are given the trainer's orphans; its own end and the writer's are told by their pidfds.
+void Supervisor::reap_orphans() {
+  while (true) {
+    siginfo_t info{};
+    if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
+    if (trainer_.pidfd && info.si_pid == trainer_.pid) return;
+    if (snapshots_ && info.si_pid == snapshots_->writer_pid()) return;
+    ::waitpid(info.si_pid, nullptr, WNOHANG);
+  }
+}
+
+void Supervisor::violate(const std::string& reason) {
+  if (state_ != State::running && state_ != State::stopping) return;
+  now_.violation = reason;
+  record("violation", {{"reason", reason}});
+  feed(Event::violation);
+}
+
+void Supervisor::on_hello(const TrainerServer::Client& client) {
+  if (client.hello.role == "control")
+    return server_->send(
+        client.id, {{"type", "welcome"}, {"protocol", kTrainerProtocol}, {"run_dir", held_.folder.path()}});
+  record("hello", {{"pid", client.hello.pid},
+                   {"rank", client.hello.rank},
+                   {"world_size", client.hello.world_size},
+                   {"python", client.hello.python},
+                   {"torch", client.hello.torch}});
+  if (resume_known_) welcome(client.id);
+}
+
+void Supervisor::welcome(int client) {
+  std::vector<int> fds = {snapshots_->control_fd(), snapshots_->wake_fd()};
+  Json message = {{"type", "welcome"},
+                  {"protocol", kTrainerProtocol},
+                  {"run_dir", held_.folder.path()},
+                  {"attempt", now_.attempt},
+                  {"snapshot_library", install_layout().snapshot_library},
+                  {"checkpoint_policy", checkpoint_policy()},
+                  {"resume", nullptr}};
+  if (resume_) {
+    message["resume"] = {{"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
+    message["resume"].update(snapshots_->arena_message(resume_->gen));
+    for (const int fd : snapshots_->slot_fds(resume_->gen)) fds.push_back(fd);
+  }
+  server_->send(client, message, fds);
+}
+
+void Supervisor::on_resume(const std::optional<Resume>& resume, bool none_left) {
+  if (none_left)
+    return violate("no checkpoint of this run verifies; the damaged ones are kept as .bad-… in " +
+                   held_.folder.checkpoints());
+  const bool again = resume_known_;
+  resume_known_ = true;
+  resume_ = resume;
+  if (!again) {
+    for (const auto& client : server_->trainers()) welcome(client.id);
+    return;
+  }
+  if (!resume_ || server_->leader() == 0) return;
+  Json message = {
+      {"type", "resume"}, {"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
+  message.update(snapshots_->arena_message(resume_->gen));
+  server_->send(server_->leader(), message, snapshots_->slot_fds(resume_->gen));
+}
+
+Json Supervisor::checkpoint_policy() const {
+  const CheckpointInterval& every = config_.checkpoints.every;
+  if (every.steps > 0) return {{"steps", every.steps}};
+  if (every.time > Duration::zero()) return {{"seconds", as_seconds(every.time)}};
+  return {{"auto", true}};
+}
+
+void Supervisor::on_message(const TrainerServer::Client& client, const Json& message) {
+  if (client.hello.role == "control") return on_control(client, message);
+  const std::string type = get_text(message, "type");
+  if (client.hello.rank != 0) return;  // one rank speaks for the run
+  if (type == "progress") {
+    on_progress(message);
+  } else if (type == "pulse") {
+    if (const auto status = parse_pulse(pulse_text(message), "bitctl.pulse");
+        const auto* good = std::get_if<PulseGood>(&status))
+      on_pulse(good->status, get_text(message, "non_finite"), false);
+  } else if (type == "arena") {
+    snapshots_->request_arena(static_cast<int>(get_unsigned(message, "request").value_or(0)),
+                              message.contains("files") ? message["files"] : Json());
+  } else if (type == "restored") {
+    restored_ = get_unsigned(message, "step").value_or(0);
+    if (*restored_ > 0)
+      record("resumed", {{"step", *restored_}, {"source", resume_ ? resume_->source : "?"}});
+  } else if (type == "restore_failed") {
+    violate(get_text(message, "reason", "the checkpoint does not fit this script"));
+  } else if (type == "error") {
+    now_.error = shortened(get_text(message, "exception"), 300);
+    now_.error_type = shortened(get_text(message, "exception_type"), 100);
+    now_.error_key = shortened(get_text(message, "traceback_hash"), 64);
+    record("error", {{"exception", now_.error},
+                     {"exception_type", now_.error_type},
+                     {"frame", shortened(get_text(message, "frame"), 300)}});
+  } else if (type == "finish") {
+    finish_asked_ = true;
+    finish_needs_model_ = get_flag(message, "model");
+    model_published_ = false;
+    flush_progress();
+    record("finishing", {{"step", get_unsigned(message, "step").value_or(0)}});
+  } else if (type == "stopping") {
+    now_.last_step = std::max(now_.last_step, get_unsigned(message, "step").value_or(0));
+    now_.stop_asked = true;
+  }
+}
+
+void Supervisor::on_control(const TrainerServer::Client& client, const Json& message) {
+  const std::string type = get_text(message, "type");
+  if (type == "stop") {
+    if (get_flag(message, "now")) signals_seen_ = std::max(signals_seen_, 1);
+    ask_stop("bitctl stop");
+    server_->send(client.id, {{"type", "ok"}});
+  } else if (type == "save") {
+    const uint64_t step = bitctl_load64(&snapshots_->control().step);
+    const uint64_t ahead = server_->highest_world_size() > 1 ? 2 : 0;
+    const bool possible = state_ == State::running && server_->leader() != 0;
+    if (possible) bitctl_store64(&snapshots_->control().save_at_step, std::max<uint64_t>(1, step + ahead));
+    Json answer = {{"type", possible ? "ok" : "refused"}};
+    if (!possible) answer["reason"] = "no trainer is connected that could take a snapshot";
+    server_->send(client.id, answer);
+  }
+}
+
+// A script that begins again where it should go on is ended before it costs a night. Reports may come every N
+// steps, so as far as the widest gap seen in this run a first report may lie ahead.
+std::optional<std::string> Supervisor::first_step_problem(uint64_t step) const {
+  if (!resume_) return std::nullopt;
+  const uint64_t base = resume_->step;
+  if (!restored_)
+    return fmt::format(
+        "the script starts over: it reported step {} without run.restore(), and step {} was there to resume "
+        "from",
+        step, base);
+  if (step <= base)
+    return fmt::format(
+        "the script starts over: the first step it reported is {}, where step {} had been restored", step,
+        base);
+  const uint64_t gap = std::max<uint64_t>(1, widest_report_gap_);
+  if (widest_report_gap_ > 0 && step > base + gap)
+    return fmt::format("the script skips: the first step it reported is {}, where step {} had been restored",
+                       step, base);
+  return std::nullopt;
+}
+
+void Supervisor::on_progress(const Json& message) {
+  const auto progress = progress_from(message);
+  if (!progress) {
+    spdlog::warn("{}", progress.error().message);
+    return;
+  }
+  // A report of the very step that was restored says nothing new.
+  if (!first_step_seen_ && restored_ && *restored_ > 0 && progress->step == *restored_) return;
+  if (!std::exchange(first_step_seen_, true)) {
+    if (const auto problem = first_step_problem(progress->step)) return violate(*problem);
+  }
+  if (last_reported_ && progress->step > *last_reported_)
+    widest_report_gap_ = std::max(widest_report_gap_, progress->step - *last_reported_);
+  last_reported_ = progress->step;
+  now_.reports_progress = true;
+  now_.last_step = progress->step;
+  take_progress(*progress);
+}
+
+// What the script wrote through bitctl.pulse, or into a PULSE file of its own (`stamped`: that file's time
+// counts).
+void Supervisor::on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped) {
+  if (status.status == TrainingState::done) finish_asked_ = true;
+  if (status.status == TrainingState::error) now_.error = shortened(status.message, 300);
+  if (status.status == TrainingState::idle || status.status == TrainingState::error) return;
+  Progress progress;
+  progress.step = bitctl_load64(&snapshots_->control().step);
+  progress.epoch = status.epoch;
+  progress.total_epochs = status.total_epochs;
+  progress.loss = status.loss;
+  progress.non_finite = non_finite;
+  progress.message = shortened(status.message, 1000);
+  if (stamped) progress.stamp = status.timestamp;
+  now_.reports_progress = true;
+  take_progress(progress);
+}
+
+void Supervisor::take_progress(const Progress& progress) {
+  if (progress_.add(progress, loop_.now()))
+    flush_progress();
+  else
+    schedule_progress();
+  if (!progress.non_finite.empty() && config_.watchdog.nan == NanAction::stop) {
+    flush_progress();
+    violate(fmt::format("loss is {} at step {}", progress.non_finite, progress.step));
+  }
+}
+
+void Supervisor::flush_progress() {
+  loop_.cancel(progress_timer_);
+  if (progress_.pending()) record("progress", progress_.take(loop_.now()));
+}
+
+void Supervisor::schedule_progress() {
+  if (const auto due = progress_.due_at()) {
+    loop_.cancel(progress_timer_);
+    progress_timer_ = loop_.call_at(*due, [this] { flush_progress(); });
+  }
+}
+
+// No news is written down every 10 s as long as we vouch for the trainer; a file that stops moving is a real
+// hang.
+void Supervisor::restamp() {
+  restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
+  if (unix_seconds(system_clock().wall()) - recorder_->history().pulse.timestamp < kRestampEvery.count())
+    return;
+  // A PULSE file of the trainer's own brings its own time with it.
+  if (pulse_source_ && now_.reports_progress) return;
+  const bool trainer_runs = state_ == State::running || state_ == State::stopping;
+  const Observation seen{static_cast<bool>(trainer_.pidfd), trainer_.pidfd ? state_of(trainer_.pid) : '\0'};
+  if (!trainer_runs || is_healthy(seen)) record("restamped");
+}
+
+void Supervisor::on_arena(int request, uint32_t gen, const std::string& failure) {
+  const int leader = server_->leader();
+  if (leader == 0) return;
+  if (gen == 0)
+    return server_->send(leader, {{"type", "arena_failed"}, {"request", request}, {"reason", failure}});
+  Json message = {{"type", "arena_ready"}, {"request", request}};
+  message.update(snapshots_->arena_message(gen));
+  server_->send(leader, message, snapshots_->slot_fds(gen));
+}
+
+}  // namespace bitctl

@@ -1,0 +1,127 @@
+// `bitctl train`: one epoll thread that starts the trainer, watches it, keeps its snapshots, restarts it with
+// judgement, and tells the truth about it. Nothing here waits for a disk.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "config/run_config.h"
+#include "launch/isolation.h"
+#include "launch/spawn.h"
+#include "recover/policy.h"
+#include "run/create_run.h"
+#include "supervise/machine.h"
+#include "supervise/pulse_source.h"
+#include "supervise/recorder.h"
+#include "supervise/snapshot_keeper.h"
+#include "supervise/trainer_server.h"
+#include "watch/progress_rows.h"
+
+namespace bitctl {
+
+// What the command that owns the terminal wants to know.
+struct SupervisorView {
+  // After every row; the history holds it already.
+  std::function<void(const History&, const Json& row)> on_row = [](const History&, const Json&) {};
+  // A line for people that belongs into no file ("again: stop now").
+  std::function<void(const std::string&)> on_notice = [](const std::string&) {};
+};
+
+class Supervisor {
+ public:
+  // `run` holds the locks. Signals SIGINT, SIGTERM, SIGHUP and SIGCHLD must be blocked; `signals` is their
+  // signalfd.
+  Supervisor(EventLoop& loop, HeldRun run, RunConfig config, Fd signals, SupervisorView view);
+  ~Supervisor();
+
+  // Until the run has ended; the exit code of base/exit_code.h. Error where it could not even begin.
+  Result<int> run();
+
+  const History& history() const { return recorder_->history(); }
+
+ private:
+  // machine
+  void feed(Event event);
+  void act(Effect effect);
+  void start_attempt();
+  void request_stop();
+  void kill_tree();
+  void check_tree();
+  void decide_next();
+  void begin_backoff();
+  void drain();
+  void finish();
+
+  // what happens
+  void on_signal();
+  void on_leader_exit();
+  void on_hello(const TrainerServer::Client& client);
+  void on_message(const TrainerServer::Client& client, const Json& message);
+  void on_control(const TrainerServer::Client& client, const Json& message);
+  void on_progress(const Json& message);
+  void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
+  void take_progress(const Progress& progress);
+  void on_arena(int request, uint32_t gen, const std::string& failure);
+  void on_resume(const std::optional<Resume>& resume, bool none_left);
+  void violate(const std::string& reason);
+  void ask_stop(const std::string& by);
+
+  void welcome(int client);
+  void record(std::string_view kind, Json fields = Json::object());
+  void flush_progress();
+  void schedule_progress();
+  void restamp();
+  void reap_orphans();
+  std::optional<std::string> first_step_problem(uint64_t step) const;
+  Json checkpoint_policy() const;
+  SpawnPlan spawn_plan(int attempt) const;
+
+  EventLoop& loop_;
+  HeldRun held_;
+  RunConfig config_;
+  Fd signals_;
+  SupervisorView view_;
+
+  std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<TrainerServer> server_;
+  std::unique_ptr<Isolation> isolation_;
+  std::unique_ptr<SnapshotKeeper> snapshots_;
+  std::unique_ptr<PulseSource> pulse_source_;  // progress.source: pulse
+
+  State state_ = State::waiting;
+  std::vector<AttemptRecord> attempts_;
+  Spawned trainer_;
+  std::string token_;
+  Mono run_started_;
+  Mono attempt_started_;
+
+  // of the attempt that runs
+  AttemptRecord now_;
+  bool resume_known_ = false;
+  std::optional<Resume> resume_;
+  std::optional<uint64_t> restored_;  // the step that the trainer says it goes on from
+  bool first_step_seen_ = false;
+  uint64_t widest_report_gap_ = 0;  // steps between two reports, over the whole run
+  std::optional<uint64_t> last_reported_;
+  bool finish_asked_ = false;
+  bool finish_needs_model_ = false;
+  bool model_published_ = false;
+  ProgressRows progress_;
+
+  Decision decision_;
+  bool stop_asked_ = false;
+  bool snapshot_lost_ = false;  // the newest one could not be put on disk
+  int signals_seen_ = 0;
+  EventLoop::TimerId grace_timer_ = 0;
+  EventLoop::TimerId progress_timer_ = 0;
+  EventLoop::TimerId restamp_timer_ = 0;
+  EventLoop::TimerId tree_timer_ = 0;
+  Mono kill_deadline_;
+  int exit_code_ = 0;
+};
+
+}  // namespace bitctl
