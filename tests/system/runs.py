@@ -1,0 +1,157 @@
+"""Starting runs of the real program and looking at what they leave behind."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+TRAINERS = pathlib.Path(__file__).parent / "trainers"
+DEADLINE = 120  # seconds: for a machine that is busy with something else
+
+
+def wait_for(condition, what, deadline=DEADLINE):
+    """The first true value of condition(); fails the test with `what` after the deadline."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, "waited %d s for %s" % (deadline, what)
+        time.sleep(0.01)
+
+
+def alive(pid):
+    """True for a process that runs; a zombie does not."""
+    try:
+        stat = pathlib.Path("/proc/%d/stat" % pid).read_text()
+    except OSError:
+        return False
+    return stat[stat.rindex(")") + 2] not in "ZX"
+
+
+def marked(run_dir):
+    """The pids that carry the run's marker."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"BITCTL_RUN_DIR=" + str(run_dir).encode() in environ and alive(int(entry.name)):
+            found.append(int(entry.name))
+    return found
+
+
+class Run:
+    """One `bitctl train` (or resume) in the background."""
+
+    def __init__(self, bitctl, folder, *arguments, env=None, stdin=subprocess.DEVNULL):
+        self.bitctl, self.folder = bitctl, pathlib.Path(folder)
+        self.output = self.folder / ("bitctl-%d.out" % time.monotonic_ns())
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen(
+                [bitctl, *map(str, arguments)], cwd=folder, env=environment(self.folder, env), stdin=stdin, stdout=output,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    @property
+    def path(self):
+        return wait_for(lambda: (self.folder / "runs" / "latest").resolve() if (self.folder / "runs" / "latest").exists() else None, "the run folder")
+
+    def events(self, kind=None):
+        return events_of(self.path, kind)
+
+    def wait_event(self, kind, deadline=DEADLINE, **fields):
+        def found():
+            rows = [r for r in self.events(kind) if all(r.get(k) == v for k, v in fields.items())]
+            if not rows and self.process.poll() is not None:
+                raise AssertionError("bitctl ended (%s) before %s %s:\n%s" % (self.process.returncode, kind, fields, self.text()))
+            return rows
+
+        return wait_for(found, "event %s %s" % (kind, fields), deadline)[-1]
+
+    def wait_step(self, step):
+        def reached():
+            rows = self.events("progress")
+            if self.process.poll() is not None:
+                raise AssertionError("bitctl ended (%s) before step %d:\n%s" % (self.process.returncode, step, self.text()))
+            return rows and rows[-1]["step"] >= step
+
+        wait_for(reached, "step %d" % step)
+
+    def trainer(self):
+        return self.events("spawned")[-1]["pid"]
+
+    def wait(self, deadline=DEADLINE):
+        try:
+            return self.process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("bitctl did not end:\n" + self.text())
+
+    def text(self):
+        text = self.output.read_text(errors="replace")
+        for log in sorted((self.folder / "runs").glob("latest/logs/*.log")):
+            text += "\n--- %s\n%s" % (log.name, log.read_text(errors="replace")[-3000:])
+        return text
+
+    def wait_log(self, text, attempt=1):
+        """Until the attempt has written it."""
+        path = self.path / "logs" / ("attempt-%d.log" % attempt)
+        wait_for(lambda: path.exists() and text.encode() in path.read_bytes()[-4096:], "%r in %s" % (text, path.name))
+
+    def pulse(self):
+        path = self.path / "training_status.json"
+        wait_for(path.exists, "the first PULSE")
+        return json.loads(path.read_text())
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+
+def environment(folder, more=None):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("BITCTL_") or k == "BITCTL_ISOLATION"}
+    env.update(
+        VIRTUAL_ENV=str(ROOT / ".venv"), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", XDG_STATE_HOME=str(folder / "state"),
+        XDG_CACHE_HOME=str(folder / "cache"),
+    )  # fmt: skip
+    env.pop("XDG_RUNTIME_DIR", None)
+    env.update(more or {})
+    return env
+
+
+def events_of(run_dir, kind=None):
+    try:
+        lines = (pathlib.Path(run_dir) / "events.jsonl").read_text().splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            pass  # the last one, still being written
+    return [r for r in rows if kind is None or r["kind"] == kind]
+
+
+def config(folder, script, args=(), **sections):
+    """Writes a config.yaml (JSON is YAML) for one of the trainers and returns its path."""
+    content = {"version": 1, "name": "test", "run": {"script": str(TRAINERS / script), "args": [str(a) for a in args]}}
+    for name, value in sections.items():
+        content.setdefault(name, {}).update(value) if isinstance(value, dict) else content.__setitem__(name, value)
+    path = pathlib.Path(folder) / "config.yaml"
+    path.write_text(json.dumps(content, indent=1))
+    return path
+
+
+def python():
+    return str(ROOT / ".venv" / "bin" / "python") if (ROOT / ".venv").exists() else sys.executable

@@ -1,0 +1,114 @@
+"""The whole tree dies together, at each isolation level; with that mechanism alone taken away it leaks."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+import runs
+from runs import wait_for
+
+LEVELS = ["cgroup", "sweep"]
+
+
+def can_use_cgroups():
+    return os.geteuid() == 0 and "cgroup2" in open("/proc/self/mountinfo").read()
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    if request.param == "cgroup" and not can_use_cgroups():
+        pytest.skip("no writable cgroup v2 here")
+    return request.param
+
+
+def tree_is_up(run):
+    run.wait_log("tree is up")
+    return wait_for(lambda: (lambda pids: pids if len(pids) >= 6 else None)(runs.marked(run.path)), "six processes")
+
+
+def gone(pids):
+    return not any(runs.alive(pid) for pid in pids)
+
+
+def test_a_hostile_tree_dies_with_its_leader(start, tmp_path, level):
+    run = start("train", "--no-restart", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": level})
+    pids = tree_is_up(run)
+    assert run.events("supervising")[0]["isolation"] == level
+    os.kill(run.trainer(), signal.SIGKILL)
+    assert run.wait() == 137
+    assert gone(pids), "left: %s" % [p for p in pids if runs.alive(p)]
+
+
+def test_a_hostile_tree_dies_with_its_supervisor(start, tmp_path, level):
+    run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": level})
+    pids = tree_is_up(run)
+    run.process.kill()
+    run.process.wait()
+    wait_for(lambda: gone(pids), "the tree's end", 20)
+    wait_for(lambda: run.pulse()["status"] == "error", "the truth in PULSE", 20)
+    assert "bitctl itself was killed" in run.pulse()["message"]
+
+
+def test_a_second_ctrl_c_ends_it_at_once(start, tmp_path, level):
+    run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": level})
+    pids = tree_is_up(run)
+    run.process.send_signal(signal.SIGINT)
+    run.wait_event("stop_requested")
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 75
+    assert gone(pids)
+
+
+def test_what_a_good_trainer_leaves_behind_goes_too(start, tmp_path, level):
+    run = start("train", runs.config(tmp_path, "hostile.py", ["leaves"]), env={"BITCTL_ISOLATION": level})
+    assert run.wait() == 0
+    assert runs.marked(run.path) == []
+
+
+def test_a_deaf_trainer_is_killed_after_the_grace(start, tmp_path, level):
+    config = runs.config(tmp_path, "hostile.py", ["deaf"], stop={"grace": "300ms"})
+    run = start("train", config, env={"BITCTL_ISOLATION": level})
+    run.wait_log("deaf")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 75
+    assert run.events("exited")[0]["signal"] == "SIGKILL"
+
+
+def test_what_supervisor_and_writer_left_is_swept_by_the_next_start(start, tmp_path):
+    run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": "sweep"})
+    pids = tree_is_up(run)
+    writer = next(int(p) for p in os.listdir("/proc") if p.isdigit() and is_writer(int(p), run.process.pid))
+    os.kill(run.process.pid, signal.SIGSTOP)
+    os.kill(writer, signal.SIGKILL)
+    run.process.kill()
+    run.process.wait()
+    assert not gone(pids), "control: without a sweep the helpers of a dead leader live on"
+    again = start("train", runs.config(tmp_path, "hostile.py", ["exit0"]))
+    assert again.wait() == 0
+    assert gone(pids)
+
+
+def is_writer(pid, parent):
+    try:
+        stat = open("/proc/%d/stat" % pid).read()
+    except OSError:
+        return False
+    return "(bitctl-writer)" in stat and int(stat[stat.rindex(")") + 2 :].split()[1]) == parent
+
+
+def test_stop_from_another_terminal(start, tmp_path, bitctl):
+    run = start("train", runs.config(tmp_path, "small.py", [2000, "--pause", 0.02]))
+    run.wait_step(5)
+    done = subprocess.run([bitctl, "stop", run.path], capture_output=True, text=True, env=runs.environment(tmp_path), timeout=runs.DEADLINE)
+    assert done.returncode == 0 and "(resumable)" in done.stdout, done.stdout + done.stderr
+    assert run.wait() == 75
+    again = subprocess.run([bitctl, "stop", run.path], capture_output=True, text=True, env=runs.environment(tmp_path))
+    assert again.returncode == 1 and "not in progress" in again.stderr
+
+
+def test_the_time_limit_stops_with_a_checkpoint(start, tmp_path):
+    run = start("train", runs.config(tmp_path, "small.py", [100000, "--pause", 0.02], limits={"time": "8s"}, checkpoints={"every": 10000}))
+    assert run.wait() == 75
+    assert run.events("stop_requested")[0]["by"] == "limits.time"
+    assert list((run.path / "checkpoints").glob("step-*"))

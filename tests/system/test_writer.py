@@ -1,0 +1,241 @@
+"""The writer: what it refuses, what it does on a full disk, and who waits for whom."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+
+import pytest
+import runs
+from runs import wait_for
+
+LIAR = """
+import time, torch, bitctl
+from bitctl import _tensors
+header = _tensors.FileLayout.header
+def lie(self, metadata):
+    return header(self, metadata).replace(b'"shape":[4,4]', b'"shape":[4,5]')
+_tensors.FileLayout.header = lie
+model = torch.nn.Linear(4, 4)
+run = bitctl.init()
+run.restore(model=model)
+for step in range(1, 1000):
+    run.progress(step=step, total_steps=1000, loss=1.0)
+    run.checkpoint(step, force=step % 10 == 0)
+    time.sleep(0.02)
+"""
+
+
+def without_engine(tmp_path):
+    """An installation that lacks the engine module."""
+    folder = tmp_path / "no-engine"
+    folder.mkdir()
+    for name in ("bitctl", "bitctl-writer", "libbitctl_snapshot.so"):
+        shutil.copy2(runs.ROOT / "build" / name, folder / name)
+    (folder / "python").symlink_to(runs.ROOT / "python")
+    return str(folder / "bitctl")
+
+
+def stop(run):
+    run.process.send_signal(signal.SIGINT)
+    return run.wait()
+
+
+@pytest.mark.parametrize("with_engine", [True, False])
+def test_a_header_that_lies_is_refused_in_the_engines_own_words(tmp_path, bitctl, engine, with_engine):
+    (tmp_path / "train.py").write_text(LIAR)
+    (tmp_path / "config.yaml").write_text("run: {script: train.py}\n")
+    run = runs.Run(bitctl if with_engine else without_engine(tmp_path), tmp_path, "train", "config.yaml")
+    try:
+        reason = run.wait_event("persist_failed")["reason"]
+        assert ("torch: tensor" in reason) == with_engine, reason
+        assert "weight" in reason
+        assert not list((run.path / "checkpoints").glob("step-*")), "it must not be committed"
+        assert run.process.poll() is None, "and training goes on"
+        ready = run.events("writer_ready")[0]
+        assert ready["tensor_check"].startswith("torch 2.13") if with_engine else ready["tensor_check"] == "none"
+    finally:
+        run.end()
+
+
+def test_without_the_engine_checkpoints_are_still_committed_and_say_so(tmp_path, engine):
+    run = runs.Run(without_engine(tmp_path), tmp_path, "train", runs.config(tmp_path, "small.py", [20], checkpoints={"every": 5}))
+    try:
+        assert run.wait() == 0
+        manifest = json.loads((run.path / "checkpoints" / "step-000000020" / "manifest.json").read_text())
+        assert manifest["tensor_check"] == "none"
+    finally:
+        run.end()
+
+
+def test_a_tensor_with_nan_is_legal_and_named(start, tmp_path, engine):
+    (tmp_path / "train.py").write_text(
+        "import torch, bitctl\nmodel = torch.nn.Linear(3, 3)\nrun = bitctl.init()\nrun.restore(model=model)\n"
+        "with torch.no_grad(): model.bias[1] = float('nan')\n"
+        "run.progress(step=1, total_steps=1, loss=float('nan'))\nrun.finish()\n"
+    )
+    (tmp_path / "config.yaml").write_text("run: {script: train.py}\n")
+    run = start("train", "config.yaml")
+    assert run.wait() == 0
+    manifest = json.loads(next((run.path / "checkpoints").glob("step-*/manifest.json")).read_text())
+    assert manifest["non_finite"] == ["model.safetensors:bias"]
+
+
+def mounted(tmp_path, size, kind):
+    """A small file system of its own: a loop device with ext4, or tmpfs."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if kind == "tmpfs":
+        command = ["mount", "-t", "tmpfs", "-o", "size=%dm" % size, "tmpfs", folder]
+    else:
+        image = tmp_path / "disk.img"
+        with open(image, "wb") as file:
+            file.truncate(size << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        command = ["mount", "-o", "loop", image, folder]
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("cannot mount %s here" % kind)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
+def test_a_full_disk_keeps_the_snapshot_in_memory_and_the_training_running(start, tmp_path, kind):
+    disk = mounted(tmp_path, 48, kind)
+    try:
+        config = runs.config(
+            disk, "small.py", [4000, "--pause", 0.02, "--grow", 4], checkpoints={"every": 20, "keep_last": 1}, output={"dir": str(disk / "runs")}
+        )
+        (tmp_path / "runs").symlink_to(disk / "runs")
+        run = start("train", config)
+        run.wait_event("committed")
+        ballast = disk / "ballast"
+        with open(ballast, "wb") as file:
+            try:
+                while True:
+                    file.write(b"x" * (1 << 20))
+                    file.flush()
+            except OSError:
+                pass
+        run.wait_event("persist_failed")
+        failed = run.events("persist_failed")[-1]
+        assert failed["errno"] == 28 and failed["final"] is False
+        step = run.events("progress")[-1]["step"]
+        wait_for(lambda: run.events("progress")[-1]["step"] > step or kind == "tmpfs", "training that goes on")
+        assert runs.alive(run.trainer())
+        if kind == "ext4":  # where PULSE lies on the full disk itself, it can stay behind
+            assert "is not on disk yet" in run.pulse()["message"]
+        assert not list((run.path / "checkpoints").glob(".tmp-*/*.safetensors")), "what cannot be finished is removed at once"
+        committed = len(run.events("committed"))
+        ballast.unlink()
+        wait_for(lambda: len(run.events("committed")) > committed, "the next commit")
+        wait_for(lambda: "is not on disk yet" not in run.pulse()["message"], "a message without the trouble")
+        assert stop(run) == 75
+    finally:
+        run.end()
+        subprocess.run(["umount", "-l", disk])
+
+
+def test_an_open_chat_or_reader_delays_no_save(start, tmp_path):
+    """A shared lock that is never let go holds a commit up for two seconds, no longer, and is named."""
+    run = start("train", runs.config(tmp_path, "small.py", [4000, "--pause", 0.02], checkpoints={"every": 50}))
+    run.wait_event("committed")
+    reader = subprocess.Popen(
+        [runs.python(), "-c", "import fcntl, sys, time\nf = open(sys.argv[1])\nfcntl.flock(f, fcntl.LOCK_SH)\nprint('held', flush=True)\ntime.sleep(600)", run.path / "checkpoints" / ".lock"],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        reader.stdout.readline()
+        event = run.wait_event("reader_in_the_way")
+        assert "pid %d" % reader.pid in event["reader"]
+        committed = run.wait_event("committed", step=event["step"])
+        assert 2000 <= committed["ms"] < 60000
+    finally:
+        reader.kill()
+        reader.wait()
+    assert stop(run) == 75
+
+
+def test_two_writers_never_save_at_once(start, tmp_path):
+    """Somebody else holds .writer.lock: the save waits for it, training goes on, and the snapshot is not lost."""
+    import fcntl
+
+    run = start("train", runs.config(tmp_path, "small.py", [4000, "--pause", 0.02], checkpoints={"every": 20}))
+    run.wait_event("committed")
+    with open(run.path / "checkpoints" / ".writer.lock", "r+") as lock:
+        wait_for(lambda: try_lock(fcntl, lock), "the writer's lock")
+        before = len(run.events("committed"))
+        step = run.events("progress")[-1]["step"]
+        run.wait_step(step + 60)
+        assert len(run.events("committed")) == before
+    wait_for(lambda: len(run.events("committed")) > before, "a commit after the lock was let go")
+    assert stop(run) == 75
+
+
+def try_lock(fcntl, file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def test_the_files_open_in_transformers(start, tmp_path, engine):
+    """What finish() leaves is a folder that from_pretrained reads."""
+    import torch
+    import transformers
+
+    (tmp_path / "train.py").write_text(
+        "import torch, bitctl\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "torch.manual_seed(3)\n"
+        "model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,"
+        " num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True))\n"
+        "run = bitctl.init()\nrun.restore(model=model)\nrun.progress(step=1, total_steps=1, loss=1.0)\nrun.finish()\n"
+        "torch.save(model.state_dict(), 'weights.pt')\n"
+    )
+    (tmp_path / "config.yaml").write_text("run: {script: train.py}\n")
+    run = start("train", "config.yaml")
+    assert run.wait() == 0, run.text()
+    folder = run.path / "model"
+    assert {p.name for p in folder.iterdir()} >= {"model.safetensors", "config.json", "generation_config.json"}
+    model, info = transformers.LlamaForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    expected = torch.load(tmp_path / "weights.pt")
+    state = model.state_dict()
+    assert all(state[k].equal(v) for k, v in expected.items())
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    step = run.path / "checkpoints" / "step-000000001"
+    assert os.stat(folder / "model.safetensors").st_ino == os.stat(step / "model.safetensors").st_ino, "hard links"
+    assert oct(os.stat(folder / "model.safetensors").st_mode & 0o777) == "0o644", "readable by others, as the umask says"
+
+
+def test_verify_and_ls(start, tmp_path, bitctl):
+    run = start("train", runs.config(tmp_path, "small.py", [30], checkpoints={"every": 10}))
+    assert run.wait() == 0
+    env = runs.environment(tmp_path)
+
+    def command(*arguments):
+        return subprocess.run([bitctl, "checkpoints", *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=env)
+
+    listed = command("ls", "--json", run.path.name)
+    assert [json.loads(line)["step"] for line in listed.stdout.splitlines()] == [30, 20, 10]
+    assert command("verify").returncode == 0
+    folder = run.path / "checkpoints" / "step-000000020"
+    model = folder / "model.safetensors"
+    assert command("verify", model).returncode == 0
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    broken = command("verify", run.path)
+    assert broken.returncode == 1 and "does not match its digest" in broken.stdout and broken.stdout.count(": good") == 2
+    assert command("verify", folder).returncode == 1
+    assert command("verify", model).returncode == 0, "the header of a lone file is still good"
+    model.write_bytes(data[:-3])
+    assert command("verify", model).returncode == 1
+    assert command("verify", tmp_path / "nowhere.safetensors").returncode == 6
+    pathlib.Path(tmp_path / "text.safetensors").write_text("hello")
+    assert command("verify", tmp_path / "text.safetensors").returncode == 1

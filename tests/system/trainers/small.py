@@ -1,0 +1,50 @@
+"""A model of a few hundred parameters with everything that makes a resume hard: dropout, shuffling, a scheduler, momentum.
+
+    small.py STEPS [--pause SECONDS] [--weights FILE] [--log FILE]
+"""
+
+import argparse
+import time
+
+import torch
+
+import bitctl
+
+parser = argparse.ArgumentParser()
+parser.add_argument("steps", type=int)
+parser.add_argument("--pause", type=float, default=0.0)
+parser.add_argument("--weights", help="where the final weights go")
+parser.add_argument("--log", help="a file that gets a line for every step that was really run")
+parser.add_argument("--grow", type=int, default=0, help="megabytes of frozen weights beside the model")
+args = parser.parse_args()
+
+torch.manual_seed(0)
+torch.use_deterministic_algorithms(True)
+model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Dropout(0.2), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+if args.grow:
+    model.register_buffer("ballast", torch.rand(args.grow << 18))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
+inputs = torch.randn(64, 8)
+targets = inputs.sum(1, keepdim=True)
+order = bitctl.Shuffle(len(inputs), seed=1)
+
+run = bitctl.init()
+start = run.restore(model=model, optimizer=optimizer, scheduler=scheduler, data=order)
+for step in range(start + 1, args.steps + 1):
+    rows = [next(order) for _ in range(4)]
+    loss = torch.nn.functional.mse_loss(model(inputs[rows]), targets[rows])
+    loss.backward()
+    optimizer.step()
+    scheduler.step()
+    optimizer.zero_grad()
+    if args.log:
+        with open(args.log, "a") as log:
+            log.write("%d\n" % step)
+    run.progress(step=step, total_steps=args.steps, loss=loss, lr=scheduler.get_last_lr()[0])
+    run.checkpoint(step)
+    if args.pause:
+        time.sleep(args.pause)
+run.finish()
+if args.weights:
+    torch.save(model.state_dict(), args.weights)
