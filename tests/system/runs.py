@@ -1,5 +1,6 @@
 """Starting runs of the real program and looking at what they leave behind."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -116,6 +117,11 @@ class Run:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+        # Of a test that failed, too.
+        for path in (self.folder / "runs").glob("*-*"):
+            for pid in marked(path):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def environment(folder, more=None):

@@ -65,7 +65,7 @@ def test_no_prompt_is_a_wrong_use(model):
 def test_a_failed_load_is_one_line_and_code_1(tmp_path):
     done = chat(tmp_path / "nowhere", stdin="x")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1] == f"bitctl: ✗ Failed: {tmp_path}/nowhere: no such file or folder"
+    assert done.stderr.splitlines()[-1] == f"bitctl: ✗ Failed: {tmp_path}/nowhere: no such file, folder or run"
 
 
 def test_offline_without_the_model(tmp_path):

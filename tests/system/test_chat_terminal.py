@@ -162,7 +162,7 @@ def test_no_wait_fails_with_model_not_ready(start, tmp_path):
 def test_a_failed_load_leaves_the_prompt_alive_and_retry_loads_what_came(start, tmp_path):
     chat = start(path=tmp_path / "later")
     chat.expect("✗ Failed: ")
-    chat.expect("later: no such file or folder")
+    chat.expect("later: no such file, folder or run")
     chat.send("hello")
     chat.expect("load_failed: ✗ Failed: ")
     write_byte_model(tmp_path / "later")

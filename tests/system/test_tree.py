@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 import runs
@@ -84,6 +85,7 @@ def test_what_supervisor_and_writer_left_is_swept_by_the_next_start(start, tmp_p
     run.process.kill()
     run.process.wait()
     assert not gone(pids), "control: without a sweep the helpers of a dead leader live on"
+    wait_for(lambda: not run.path.name.endswith(time.strftime("%H%M%S")), "the second after: a run is named by its second")
     again = start("train", runs.config(tmp_path, "hostile.py", ["exit0"]))
     assert again.wait() == 0
     assert gone(pids)

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import time
 
 import torch
@@ -40,7 +41,7 @@ for step in range(start + 1, args.steps + 1):
     optimizer.zero_grad()
     if args.log:
         with open(args.log, "a") as log:
-            log.write("%d\n" % step)
+            log.write("%s %d\n" % (os.environ.get("BITCTL_ATTEMPT", "0"), step))
     run.progress(step=step, total_steps=args.steps, loss=loss, lr=scheduler.get_last_lr()[0])
     run.checkpoint(step)
     if args.pause:
