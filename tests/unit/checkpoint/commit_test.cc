@@ -3,13 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <filesystem>
 #include <regex>
 
 #include "checkpoint/catalog.h"
 #include "checkpoint/folders.h"
 #include "failing_file_ops.h"
+#include "step_image.h"
 #include "temporary_folder.h"
 
 namespace bitctl {
@@ -20,35 +20,6 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using How = FailingFileOps::How;
-
-// A step whose tensors lie in page-aligned memory, as in a slot of the arena.
-class Step {
- public:
-  explicit Step(uint64_t step, char fill = 'a', size_t elements = 3000)
-      : memory_(static_cast<char*>(std::aligned_alloc(4096, 1 << 20)), std::free) {
-    std::memset(memory_.get(), fill, 1 << 20);
-    image.run = "test-run";
-    image.step = step;
-    image.attempt = 1;
-    image.metrics = {{"loss", 0.5}};
-    add(kModelFile, elements);
-    add(kTrainingFile, 10);
-  }
-  StepImage image;
-
- private:
-  void add(const char* name, size_t elements) {
-    std::vector<TensorInfo> tensors = {{"w", "F32", {static_cast<int64_t>(elements)}, 0, elements * 4},
-                                       {"b", "U8", {3}, elements * 4, elements * 4 + 3}};
-    FileImage file;
-    file.name = name;
-    file.header = *build_header(tensors, {{"format", "pt"}}, 4096);
-    file.table = *parse_header(file.header, 4096 + elements * 4 + 3);
-    file.data = memory_.get();
-    image.files.push_back(std::move(file));
-  }
-  std::unique_ptr<char, void (*)(void*)> memory_;
-};
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
@@ -68,7 +39,7 @@ std::vector<std::string> left_in(const std::string& folder) {
 
 TEST(SaveStep, MakesAFolderThatVerifies) {
   const TemporaryFolder folder;
-  const Step step(120);
+  const TestStep step(120);
   const auto saved = save_step(folder.path(), step.image, {});
   ASSERT_TRUE(saved) << saved.error().message;
   EXPECT_THAT(left_in(folder.path()), ElementsAre("step-000000120"));
@@ -86,7 +57,7 @@ TEST(SaveStep, MakesAFolderThatVerifies) {
 // before its name is.
 TEST(SaveStep, KeepsTheOrder) {
   const TemporaryFolder folder;
-  const Step step(7);
+  const TestStep step(7);
   FailingFileOps ops;
   SaveOptions options;
   options.ops = &ops;
@@ -114,13 +85,13 @@ TEST_P(SaveStepFault, TheEarlierStepStandsAndNothingHalfWrittenStays) {
   int failed_saves = 0;
   for (int n = 1;; ++n) {
     const TemporaryFolder folder;
-    ASSERT_TRUE(save_step(folder.path(), Step(1, 'x').image, {}));
+    ASSERT_TRUE(save_step(folder.path(), TestStep(1, 'x').image, {}));
     FailingFileOps ops(n, n % 2 == 0 ? ENOSPC : EIO, GetParam() ? How::for_ever : How::once);
     bool acknowledged = false;
     SaveOptions options;
     options.ops = &ops;
     options.on_committed = [&](const Saved&) { acknowledged = true; };
-    const auto saved = save_step(folder.path(), Step(2, 'y').image, options);
+    const auto saved = save_step(folder.path(), TestStep(2, 'y').image, options);
     ASSERT_TRUE(verify_step({1, folder / "step-000000001"})) << n;
     if (acknowledged) {
       EXPECT_TRUE(verify_step({2, folder / "step-000000002"})) << n;
@@ -138,7 +109,7 @@ TEST_P(SaveStepFault, TheEarlierStepStandsAndNothingHalfWrittenStays) {
       EXPECT_EQ(left_in(folder.path()).size(), stands ? 2u : 1u) << n;
     }
     // The image is still there: the next try succeeds.
-    ASSERT_TRUE(save_step(folder.path(), Step(2, 'y').image, {})) << n;
+    ASSERT_TRUE(save_step(folder.path(), TestStep(2, 'y').image, {})) << n;
     ASSERT_TRUE(verify_step({2, folder / "step-000000002"})) << n;
     if (!ops.has_failed()) break;
   }
@@ -153,7 +124,7 @@ TEST(SaveStep, AFailedFsyncIsNeverTriedAgainOnTheSameFile) {
   FailingFileOps ops(1, EIO, How::once, "fsync");
   SaveOptions options;
   options.ops = &ops;
-  EXPECT_FALSE(save_step(folder.path(), Step(1).image, options));
+  EXPECT_FALSE(save_step(folder.path(), TestStep(1).image, options));
   EXPECT_EQ(ops.count("fsync"), 1);
   EXPECT_EQ(ops.count("rename2"), 0);
 }
@@ -164,18 +135,18 @@ TEST(SaveStep, ShortWritesAreContinued) {
   ops.short_write = 5000;
   SaveOptions options;
   options.ops = &ops;
-  ASSERT_TRUE(save_step(folder.path(), Step(1).image, options));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(1).image, options));
   EXPECT_TRUE(verify_step({1, folder / "step-000000001"}));
 }
 
 TEST(SaveStep, TheSameContentAgainIsKeptAndAcknowledged) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(save_step(folder.path(), Step(5).image, {}));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(5).image, {}));
   const auto before = std::filesystem::last_write_time(folder / "step-000000005/manifest.json");
   int acknowledged = 0;
   SaveOptions options;
   options.on_committed = [&](const Saved&) { ++acknowledged; };
-  const auto again = save_step(folder.path(), Step(5).image, options);
+  const auto again = save_step(folder.path(), TestStep(5).image, options);
   ASSERT_TRUE(again);
   EXPECT_TRUE(again->unchanged);
   EXPECT_EQ(acknowledged, 1);
@@ -185,9 +156,9 @@ TEST(SaveStep, TheSameContentAgainIsKeptAndAcknowledged) {
 
 TEST(SaveStep, AnotherContentOfTheSameStepTakesItsPlaceAtOnce) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(save_step(folder.path(), Step(5, 'a').image, {}));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(5, 'a').image, {}));
   const auto old = read_text(folder / "step-000000005/model.safetensors");
-  ASSERT_TRUE(save_step(folder.path(), Step(5, 'b').image, {}));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(5, 'b').image, {}));
   EXPECT_NE(read_text(folder / "step-000000005/model.safetensors"), old);
   EXPECT_TRUE(verify_step({5, folder / "step-000000005"}));
   EXPECT_THAT(left_in(folder.path()), ElementsAre("step-000000005"));
@@ -196,7 +167,7 @@ TEST(SaveStep, AnotherContentOfTheSameStepTakesItsPlaceAtOnce) {
 TEST(SaveStep, ABrokenFolderOfThatNameIsSetAside) {
   const TemporaryFolder folder;
   folder.write("step-000000005/model.safetensors", "torn");
-  ASSERT_TRUE(save_step(folder.path(), Step(5).image, {}));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(5).image, {}));
   EXPECT_TRUE(verify_step({5, folder / "step-000000005"}));
   const auto names = left_in(folder.path());
   ASSERT_EQ(names.size(), 2u);
@@ -209,7 +180,7 @@ TEST(SaveStep, WaitsForAnotherWriterAndThenNamesIt) {
   ASSERT_TRUE(other);
   SaveOptions options;
   options.writer_limit = milliseconds(50);
-  const auto saved = save_step(folder.path(), Step(1).image, options);
+  const auto saved = save_step(folder.path(), TestStep(1).image, options);
   ASSERT_FALSE(saved);
   EXPECT_EQ(saved.error().kind, ErrorKind::locked);
   EXPECT_THAT(saved.error().message, HasSubstr("pid " + std::to_string(getpid())));
@@ -218,14 +189,14 @@ TEST(SaveStep, WaitsForAnotherWriterAndThenNamesIt) {
 
 TEST(SaveStep, AReaderThatDoesNotLetGoDelaysTheRenameAndPostponesRetention) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(save_step(folder.path(), Step(1).image, {}));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(1).image, {}));
   const auto reader = FileLock::acquire(folder / ".lock", FileLock::Mode::shared, Duration::zero());
   ASSERT_TRUE(reader);
   bool retained = false;
   SaveOptions options;
   options.reader_limit = milliseconds(50);
   options.retain = [&] { retained = true; };
-  const auto saved = save_step(folder.path(), Step(2).image, options);
+  const auto saved = save_step(folder.path(), TestStep(2).image, options);
   ASSERT_TRUE(saved) << saved.error().message;
   EXPECT_THAT(saved->reader_in_the_way, HasSubstr("pid " + std::to_string(getpid())));
   EXPECT_FALSE(retained);
@@ -238,7 +209,7 @@ TEST(SaveStep, WhatTheTensorCheckRefusesIsNotCommitted) {
   options.check_tensors = [](const auto&) -> Result<TensorFindings> {
     return fail(ErrorKind::invalid, "torch: no such shape");
   };
-  const auto saved = save_step(folder.path(), Step(1).image, options);
+  const auto saved = save_step(folder.path(), TestStep(1).image, options);
   ASSERT_FALSE(saved);
   EXPECT_EQ(saved.error().message, "torch: no such shape");
   EXPECT_TRUE(left_in(folder.path()).empty());
@@ -247,7 +218,7 @@ TEST(SaveStep, WhatTheTensorCheckRefusesIsNotCommitted) {
 TEST(SaveStep, SideFilesAreLinkedNotCopied) {
   const TemporaryFolder folder;
   folder.write(".side/abc/config.json", "{}");
-  Step step(3);
+  TestStep step(3);
   step.image.side_folder = folder / ".side/abc";
   const auto saved = save_step(folder.path(), step.image, {});
   ASSERT_TRUE(saved) << saved.error().message;
@@ -260,8 +231,8 @@ TEST(PublishModel, IsHardLinksSwappedIn) {
   const TemporaryFolder folder;
   const std::string checkpoints = folder / "checkpoints";
   std::filesystem::create_directory(checkpoints);
-  ASSERT_TRUE(save_step(checkpoints, Step(1, 'a').image, {}));
-  ASSERT_TRUE(save_step(checkpoints, Step(2, 'b').image, {}));
+  ASSERT_TRUE(save_step(checkpoints, TestStep(1, 'a').image, {}));
+  ASSERT_TRUE(save_step(checkpoints, TestStep(2, 'b').image, {}));
   ASSERT_TRUE(publish_model(folder.path(), checkpoints + "/step-000000001"));
   const std::string first = read_text(folder / "model/model.safetensors");
   ASSERT_TRUE(publish_model(folder.path(), checkpoints + "/step-000000001")) << "idempotent";
@@ -275,7 +246,7 @@ TEST(PublishModel, IsHardLinksSwappedIn) {
 TEST(VerifyStep, FindsEveryDamage) {
   const TemporaryFolder folder;
   const std::string path = folder / "step-000000001";
-  ASSERT_TRUE(save_step(folder.path(), Step(1).image, {}));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(1).image, {}));
   const std::string model = path + "/model.safetensors";
   const std::string good = read_text(model);
   const auto with = [&](const std::string& file, const std::string& content) {
