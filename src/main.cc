@@ -1,5 +1,7 @@
 // bitctl: launches a PyTorch training, keeps it alive, never loses its work, and lets people talk to the
 // model.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -11,6 +13,18 @@
 #include "base/log.h"
 #include "commands/commands.h"
 
+namespace {
+
+std::string exit_codes() {
+  std::string text =
+      "Exit codes (a trainer's own, and 128+N where signal N ended it, pass through `bitctl train`):\n";
+  for (const auto& [code, meaning] : bitctl::kExitCodeMeanings)
+    text += fmt::format("  {:<4} {}\n", static_cast<int>(code), meaning);
+  return text;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace bitctl;
   try {
@@ -19,6 +33,7 @@ int main(int argc, char** argv) {
         "bitctl");
     app.set_version_flag("--version", BITCTL_VERSION);
     app.require_subcommand(1);
+    app.footer(exit_codes());
     Action action;
     // What stands behind "--" is a command of the user's, none of our options.
     const auto separator = std::find(argv, argv + argc, std::string_view("--"));

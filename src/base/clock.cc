@@ -1,5 +1,6 @@
 #include "base/clock.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace bitctl {
@@ -16,6 +17,15 @@ int64_t unix_seconds(Wall t) {
 double unix_seconds_precise(Wall t) {
   const auto ms = std::chrono::floor<std::chrono::milliseconds>(t).time_since_epoch().count();
   return static_cast<double>(ms) / 1000.0;
+}
+
+double as_seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+Duration from_seconds(double seconds) {
+  constexpr double kCentury = 100.0 * 365 * 86400;
+  if (std::isnan(seconds)) return Duration::zero();
+  return std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(std::clamp(seconds, -kCentury, kCentury)));
 }
 
 }  // namespace bitctl

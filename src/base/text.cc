@@ -26,7 +26,7 @@ std::string format_bytes(uint64_t bytes) {
 }
 
 std::string format_duration(Duration duration) {
-  const double seconds = std::max(0.0, std::chrono::duration<double>(duration).count());
+  const double seconds = std::max(0.0, as_seconds(duration));
   if (seconds > 0 && seconds < 0.0995) return fmt::format("{:.0f}ms", seconds * 1000);
   // "0.4s" and "3.2s", but "4s" for what was meant as four seconds.
   if (seconds < 10 && std::fabs(seconds - std::round(seconds)) >= 0.05)
@@ -78,7 +78,7 @@ std::optional<Duration> parse_duration(std::string_view text) {
       return std::nullopt;
   }
   if (seconds > 100.0 * 365 * 86400) return std::nullopt;
-  return duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return from_seconds(seconds);
 }
 
 std::optional<uint64_t> parse_size(std::string_view text) {

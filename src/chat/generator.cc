@@ -19,11 +19,10 @@ Duration since(Mono start) { return std::chrono::steady_clock::now() - start; }
 }  // namespace
 
 std::string figures(const GenerationEnd& end) {
-  const auto seconds = [](Duration duration) { return std::chrono::duration<double>(duration).count(); };
-  const double spent = seconds(end.total - end.to_first_token);
+  const double spent = as_seconds(end.total - end.to_first_token);
   const double rate = end.new_tokens > 1 && spent > 0 ? static_cast<double>(end.new_tokens - 1) / spent : 0;
   return fmt::format("[{} tokens, {:.1f} tok/s, first after {:.0f}ms, {} of {} prompt tokens reused]",
-                     end.new_tokens, rate, seconds(end.to_first_token) * 1e3, end.reused_tokens,
+                     end.new_tokens, rate, as_seconds(end.to_first_token) * 1e3, end.reused_tokens,
                      end.prompt_tokens);
 }
 

@@ -74,8 +74,7 @@ class Console {
     const TerminalInfo terminal = terminal_info(STDOUT_FILENO);
     RunFacts facts;
     if (const double rate = history_.steps_per_second(); rate > 0) facts.steps_per_second = rate;
-    if (const auto left = history_.seconds_left())
-      facts.eta = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*left));
+    if (const auto left = history_.seconds_left()) facts.eta = from_seconds(*left);
     const int64_t now = unix_seconds(system_clock().wall());
     if (history_.checkpoint_step)
       facts.last_checkpoint = fmt::format("step {}, {}", *history_.checkpoint_step,

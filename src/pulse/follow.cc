@@ -143,7 +143,7 @@ void Follower::watch_folder(FollowStep& step) {
   watch_trouble_noted_ = true;
   step.log.push_back({level::warn, fmt::format("Polling error: no events for {}: {}; it is read every {:g}s",
                                                visible_text(folder_of(path_)), std::strerror(errno),
-                                               std::chrono::duration<double>(interval_).count())});
+                                               as_seconds(interval_))});
 }
 
 void Follower::forget_folder() {

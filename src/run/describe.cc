@@ -8,10 +8,6 @@
 namespace bitctl {
 namespace {
 
-Duration seconds(double value) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
-}
-
 std::string describe_exit(const Json& row, const History& history) {
   const std::string signal = get_text(row, "signal");
   const uint64_t code = get_unsigned(row, "code").value_or(0);
@@ -67,7 +63,7 @@ std::string describe_progress(const History& history) {
   std::string text = history.pulse.message;
   text += fmt::format(" · loss {:.4f}", history.pulse.loss);
   if (const double rate = history.steps_per_second(); rate > 0) text += fmt::format(" · {:.3g} step/s", rate);
-  if (const auto left = history.seconds_left()) text += " · ETA " + format_duration(seconds(*left));
+  if (const auto left = history.seconds_left()) text += " · ETA " + format_duration(from_seconds(*left));
   return text;
 }
 

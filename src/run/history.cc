@@ -8,14 +8,6 @@
 #include "run/events.h"
 
 namespace bitctl {
-namespace {
-
-Duration seconds(double value) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
-}
-
-}  // namespace
-
 void History::set_message(std::string message) {
   pulse.message = warning_.empty() ? std::move(message) : message + " · " + warning_;
 }
@@ -97,7 +89,7 @@ void History::apply(const Json& row) {
     pulse.status = TrainingState::running;
     set_message(fmt::format("restarting {}/{} in {}: {}", get_unsigned(row, "next").value_or(0),
                             get_unsigned(row, "budget").value_or(0),
-                            format_duration(seconds(get_finite(row, "delay").value_or(0))),
+                            format_duration(from_seconds(get_finite(row, "delay").value_or(0))),
                             get_text(row, "reason", "")));
     stamp();
   } else if (kind == "stopped") {
@@ -112,7 +104,7 @@ void History::apply(const Json& row) {
     state = "done";
     pulse.status = TrainingState::done;
     if (pulse.total_epochs > 0) pulse.epoch = pulse.total_epochs;
-    const std::string took = format_duration(seconds(get_finite(row, "seconds").value_or(0)));
+    const std::string took = format_duration(from_seconds(get_finite(row, "seconds").value_or(0)));
     set_message(step > 0 ? fmt::format("finished in {}, final loss {:.4f}", took, pulse.loss)
                          : "finished in " + took);
     stamp();

@@ -30,8 +30,6 @@ constexpr Duration kTreeCheckEvery = milliseconds(5);
 constexpr Duration kUnkillableAfter = seconds(10);
 constexpr Duration kLeastGrace = seconds(30);
 
-double as_seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-
 WriterOptions writer_options(const RunConfig& config, const RunFolder& folder, const Isolation& isolation) {
   WriterOptions options;
   options.run_folder = folder.path();
@@ -58,13 +56,6 @@ RestartRules restart_rules(const RunConfig& config) {
 double jitter() {
   static std::mt19937 generator{std::random_device{}()};
   return std::uniform_real_distribution<double>(0, 1)(generator);
-}
-
-// The six fields of a "pulse" message, as the file would hold them.
-std::string pulse_text(const Json& message) {
-  Json fields = message;
-  fields.erase("type");
-  return dump_line(fields);
 }
 
 std::string random_token() { return random_hex8() + random_hex8() + random_hex8() + random_hex8(); }
@@ -159,9 +150,6 @@ void Supervisor::record(std::string_view kind, Json fields) {
   shown.update(row);
   view_.on_row(history, shown);
 }
-
-// ---- the machine
-// ------------------------------------------------------------------------------------------------------
 
 void Supervisor::feed(Event event) {
   const auto found = transition(state_, event);
@@ -296,7 +284,11 @@ void Supervisor::check_tree() {
   if (over) {
     isolation_->forget_attempt();
     // The last words of a PULSE file of its own may not have been read yet.
-    if (pulse_source_) return pulse_source_->look([this] { flush_progress(), feed(Event::tree_gone); });
+    if (pulse_source_)
+      return pulse_source_->look([this] {
+        flush_progress();
+        feed(Event::tree_gone);
+      });
     return feed(Event::tree_gone);
   }
   const auto left = isolation_->pids();
@@ -371,9 +363,6 @@ void Supervisor::finish() {
   }
 }
 
-// ---- what happens
-// -----------------------------------------------------------------------------------------------------
-
 void Supervisor::on_signal() {
   while (const int signal = next_signal(signals_.get())) {
     if (signal == SIGINT || signal == SIGTERM) ask_stop(signal_name(signal));
@@ -411,196 +400,6 @@ void Supervisor::violate(const std::string& reason) {
   feed(Event::violation);
 }
 
-void Supervisor::on_hello(const TrainerServer::Client& client) {
-  if (client.hello.role == "control")
-    return server_->send(
-        client.id, {{"type", "welcome"}, {"protocol", kTrainerProtocol}, {"run_dir", held_.folder.path()}});
-  record("hello", {{"pid", client.hello.pid},
-                   {"rank", client.hello.rank},
-                   {"world_size", client.hello.world_size},
-                   {"python", client.hello.python},
-                   {"torch", client.hello.torch}});
-  if (resume_known_) welcome(client.id);
-}
-
-void Supervisor::welcome(int client) {
-  std::vector<int> fds = {snapshots_->control_fd(), snapshots_->wake_fd()};
-  Json message = {{"type", "welcome"},
-                  {"protocol", kTrainerProtocol},
-                  {"run_dir", held_.folder.path()},
-                  {"attempt", now_.attempt},
-                  {"snapshot_library", install_layout().snapshot_library},
-                  {"checkpoint_policy", checkpoint_policy()},
-                  {"resume", nullptr}};
-  if (resume_) {
-    message["resume"] = {{"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
-    message["resume"].update(snapshots_->arena_message(resume_->gen));
-    for (const int fd : snapshots_->slot_fds(resume_->gen)) fds.push_back(fd);
-  }
-  server_->send(client, message, fds);
-}
-
-void Supervisor::on_resume(const std::optional<Resume>& resume, bool none_left) {
-  if (none_left)
-    return violate("no checkpoint of this run verifies; the damaged ones are kept as .bad-… in " +
-                   held_.folder.checkpoints());
-  const bool again = resume_known_;
-  resume_known_ = true;
-  resume_ = resume;
-  if (!again) {
-    for (const auto& client : server_->trainers()) welcome(client.id);
-    return;
-  }
-  if (!resume_ || server_->leader() == 0) return;
-  Json message = {
-      {"type", "resume"}, {"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
-  message.update(snapshots_->arena_message(resume_->gen));
-  server_->send(server_->leader(), message, snapshots_->slot_fds(resume_->gen));
-}
-
-Json Supervisor::checkpoint_policy() const {
-  const CheckpointInterval& every = config_.checkpoints.every;
-  if (every.steps > 0) return {{"steps", every.steps}};
-  if (every.time > Duration::zero()) return {{"seconds", as_seconds(every.time)}};
-  return {{"auto", true}};
-}
-
-void Supervisor::on_message(const TrainerServer::Client& client, const Json& message) {
-  if (client.hello.role == "control") return on_control(client, message);
-  const std::string type = get_text(message, "type");
-  if (client.hello.rank != 0) return;  // one rank speaks for the run
-  if (type == "progress") {
-    on_progress(message);
-  } else if (type == "pulse") {
-    if (const auto status = parse_pulse(pulse_text(message), "bitctl.pulse");
-        const auto* good = std::get_if<PulseGood>(&status))
-      on_pulse(good->status, get_text(message, "non_finite"), false);
-  } else if (type == "arena") {
-    snapshots_->request_arena(static_cast<int>(get_unsigned(message, "request").value_or(0)),
-                              message.contains("files") ? message["files"] : Json());
-  } else if (type == "restored") {
-    restored_ = get_unsigned(message, "step").value_or(0);
-    if (*restored_ > 0)
-      record("resumed", {{"step", *restored_}, {"source", resume_ ? resume_->source : "?"}});
-  } else if (type == "restore_failed") {
-    violate(get_text(message, "reason", "the checkpoint does not fit this script"));
-  } else if (type == "error") {
-    now_.error = shortened(get_text(message, "exception"), 300);
-    now_.error_type = shortened(get_text(message, "exception_type"), 100);
-    now_.error_key = shortened(get_text(message, "traceback_hash"), 64);
-    record("error", {{"exception", now_.error},
-                     {"exception_type", now_.error_type},
-                     {"frame", shortened(get_text(message, "frame"), 300)}});
-  } else if (type == "finish") {
-    finish_asked_ = true;
-    finish_needs_model_ = get_flag(message, "model");
-    model_published_ = false;
-    flush_progress();
-    record("finishing", {{"step", get_unsigned(message, "step").value_or(0)}});
-  } else if (type == "stopping") {
-    now_.last_step = std::max(now_.last_step, get_unsigned(message, "step").value_or(0));
-    now_.stop_asked = true;
-  }
-}
-
-void Supervisor::on_control(const TrainerServer::Client& client, const Json& message) {
-  const std::string type = get_text(message, "type");
-  if (type == "stop") {
-    if (get_flag(message, "now")) signals_seen_ = std::max(signals_seen_, 1);
-    ask_stop("bitctl stop");
-    server_->send(client.id, {{"type", "ok"}});
-  } else if (type == "save") {
-    const uint64_t step = bitctl_load64(&snapshots_->control().step);
-    const uint64_t ahead = server_->highest_world_size() > 1 ? 2 : 0;
-    const bool possible = state_ == State::running && server_->leader() != 0;
-    if (possible) bitctl_store64(&snapshots_->control().save_at_step, std::max<uint64_t>(1, step + ahead));
-    Json answer = {{"type", possible ? "ok" : "refused"}};
-    if (!possible) answer["reason"] = "no trainer is connected that could take a snapshot";
-    server_->send(client.id, answer);
-  }
-}
-
-// A script that begins again where it should go on is ended before it costs a night. Reports may come every N
-// steps, so as far as the widest gap seen in this run a first report may lie ahead.
-std::optional<std::string> Supervisor::first_step_problem(uint64_t step) const {
-  if (!resume_) return std::nullopt;
-  const uint64_t base = resume_->step;
-  if (!restored_)
-    return fmt::format(
-        "the script starts over: it reported step {} without run.restore(), and step {} was there to resume "
-        "from",
-        step, base);
-  if (step <= base)
-    return fmt::format(
-        "the script starts over: the first step it reported is {}, where step {} had been restored", step,
-        base);
-  const uint64_t gap = std::max<uint64_t>(1, widest_report_gap_);
-  if (widest_report_gap_ > 0 && step > base + gap)
-    return fmt::format("the script skips: the first step it reported is {}, where step {} had been restored",
-                       step, base);
-  return std::nullopt;
-}
-
-void Supervisor::on_progress(const Json& message) {
-  const auto progress = progress_from(message);
-  if (!progress) {
-    spdlog::warn("{}", progress.error().message);
-    return;
-  }
-  // A report of the very step that was restored says nothing new.
-  if (!first_step_seen_ && restored_ && *restored_ > 0 && progress->step == *restored_) return;
-  if (!std::exchange(first_step_seen_, true)) {
-    if (const auto problem = first_step_problem(progress->step)) return violate(*problem);
-  }
-  if (last_reported_ && progress->step > *last_reported_)
-    widest_report_gap_ = std::max(widest_report_gap_, progress->step - *last_reported_);
-  last_reported_ = progress->step;
-  now_.reports_progress = true;
-  now_.last_step = progress->step;
-  take_progress(*progress);
-}
-
-// What the script wrote through bitctl.pulse, or into a PULSE file of its own (`stamped`: that file's time
-// counts).
-void Supervisor::on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped) {
-  if (status.status == TrainingState::done) finish_asked_ = true;
-  if (status.status == TrainingState::error) now_.error = shortened(status.message, 300);
-  if (status.status == TrainingState::idle || status.status == TrainingState::error) return;
-  Progress progress;
-  progress.step = bitctl_load64(&snapshots_->control().step);
-  progress.epoch = status.epoch;
-  progress.total_epochs = status.total_epochs;
-  progress.loss = status.loss;
-  progress.non_finite = non_finite;
-  progress.message = shortened(status.message, 1000);
-  if (stamped) progress.stamp = status.timestamp;
-  now_.reports_progress = true;
-  take_progress(progress);
-}
-
-void Supervisor::take_progress(const Progress& progress) {
-  if (progress_.add(progress, loop_.now()))
-    flush_progress();
-  else
-    schedule_progress();
-  if (!progress.non_finite.empty() && config_.watchdog.nan == NanAction::stop) {
-    flush_progress();
-    violate(fmt::format("loss is {} at step {}", progress.non_finite, progress.step));
-  }
-}
-
-void Supervisor::flush_progress() {
-  loop_.cancel(progress_timer_);
-  if (progress_.pending()) record("progress", progress_.take(loop_.now()));
-}
-
-void Supervisor::schedule_progress() {
-  if (const auto due = progress_.due_at()) {
-    loop_.cancel(progress_timer_);
-    progress_timer_ = loop_.call_at(*due, [this] { flush_progress(); });
-  }
-}
-
 // No news is written down every 10 s as long as we vouch for the trainer; a file that stops moving is a real
 // hang.
 void Supervisor::restamp() {
@@ -612,16 +411,6 @@ void Supervisor::restamp() {
   const bool trainer_runs = state_ == State::running || state_ == State::stopping;
   const Observation seen{static_cast<bool>(trainer_.pidfd), trainer_.pidfd ? state_of(trainer_.pid) : '\0'};
   if (!trainer_runs || is_healthy(seen)) record("restamped");
-}
-
-void Supervisor::on_arena(int request, uint32_t gen, const std::string& failure) {
-  const int leader = server_->leader();
-  if (leader == 0) return;
-  if (gen == 0)
-    return server_->send(leader, {{"type", "arena_failed"}, {"request", request}, {"reason", failure}});
-  Json message = {{"type", "arena_ready"}, {"request", request}};
-  message.update(snapshots_->arena_message(gen));
-  server_->send(leader, message, snapshots_->slot_fds(gen));
 }
 
 }  // namespace bitctl

@@ -24,10 +24,6 @@ constexpr int kTriesBeforeLeaving = 3;
 
 Duration retry_delay(int failures) { return seconds(std::min(30, 1 << std::min(failures - 1, 5))); }
 
-Duration from_seconds(double value) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
-}
-
 }  // namespace
 
 Writer::Writer(WriterOptions options, Fd socket, ControlPage control, Fd wake, Fd run_lock, Fd supervisor)

@@ -2,6 +2,7 @@
 
 import pytest
 import runs
+from schema_check import assert_run_obeys
 
 
 @pytest.fixture
@@ -17,3 +18,6 @@ def start(bitctl, tmp_path):
     yield begin
     for run in started:
         run.end()
+    for run in started:
+        for path in run.folders():
+            assert_run_obeys(path)

@@ -63,6 +63,10 @@ class Run:
     def path(self):
         return wait_for(lambda: (self.folder / "runs" / "latest").resolve() if (self.folder / "runs" / "latest").exists() else None, "the run folder")
 
+    def folders(self):
+        """Every run's folder beside this one's."""
+        return [path for path in (self.folder / "runs").glob("*-*") if path.is_dir()]
+
     def events(self, kind=None):
         return events_of(self.path, kind)
 
@@ -118,7 +122,7 @@ class Run:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         # Of a test that failed, too.
-        for path in (self.folder / "runs").glob("*-*"):
+        for path in self.folders():
             for pid in marked(path):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
