@@ -184,10 +184,10 @@ class Run:
                 message["loss"] = loss
                 self._metrics["loss"] = loss
             else:
-                message["non_finite"] = _non_finite_name(loss)
+                message["non_finite_loss"] = _non_finite_name(loss)
         self._pending = message
         now = time.monotonic()
-        if now - self._last_sent >= _PROGRESS_PACE or "non_finite" in message:
+        if now - self._last_sent >= _PROGRESS_PACE or "non_finite_loss" in message:
             self._send_pending()
         self._look_at_messages()
         self._prepare_arena()
@@ -208,7 +208,7 @@ class Run:
             self._metrics["loss"] = loss
         else:
             message["loss"] = self._metrics.get("loss", 0.0)
-            message["non_finite"] = _non_finite_name(loss)
+            message["non_finite_loss"] = _non_finite_name(loss)
         self._link.send_patiently(message)
         return True
 

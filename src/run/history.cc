@@ -39,7 +39,7 @@ void History::apply_progress(const Json& row) {
   if (message.empty()) {
     message = total_steps > 0 ? fmt::format("step {}/{}", step, total_steps) : fmt::format("step {}", step);
   }
-  if (const std::string bad = get_text(row, "non_finite", ""); !bad.empty())
+  if (const std::string bad = get_text(row, "non_finite_loss", ""); !bad.empty())
     message = fmt::format("loss is {} at step {}", bad, get_unsigned(row, "non_finite_step").value_or(step));
   set_message(std::move(message));
 }

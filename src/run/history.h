@@ -1,12 +1,12 @@
 // What the rows of events.jsonl add up to: PULSE, and what the panel shows beside it. The supervisor writes
 // PULSE from this very fold, so that the file and the history can never disagree.
 //
-// Kinds of rows that count here (others are read over):
+// schemas/event.v1.schema.json has every kind of row; these count here:
 //   supervising {pid, start_ticks, boot_id, socket, isolation}   a supervisor holds the run
 //   spawned {pid}                        attempt n has been started
 //   resumed {step, source}               it was given a checkpoint: "memory", "disk"
-//   progress {step, total_steps?, epoch?, total_epochs?, loss? {last, min, mean, max, n}, non_finite?, lr?,
-//            message?, stamp?}             the last two from a PULSE of the trainer's own
+//   progress {step, total_steps?, epoch?, total_epochs?, loss? {last, min, mean, max, n}, non_finite_loss?,
+//            non_finite_step?, lr?, message?, stamp?}    the last two from a PULSE of the trainer's own
 //   restamped {}                         no news, and the verdict is healthy
 //   committed {step, bytes, ms}          a checkpoint is durable
 //   persist_failed {step, reason}        it could not be written; it stays in memory and is tried again

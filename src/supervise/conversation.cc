@@ -84,7 +84,7 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   } else if (type == "pulse") {
     if (const auto status = parse_pulse(pulse_text(message), "bitctl.pulse");
         const auto* good = std::get_if<PulseGood>(&status))
-      on_pulse(good->status, get_text(message, "non_finite"), false);
+      on_pulse(good->status, get_text(message, "non_finite_loss"), false);
   } else if (type == "arena") {
     snapshots_->request_arena(static_cast<int>(get_unsigned(message, "request").value_or(0)),
                               message.contains("files") ? message["files"] : Json());

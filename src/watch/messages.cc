@@ -82,7 +82,7 @@ Result<Progress> progress_from(const Json& message) {
   if (!ok) return bad(message, "a number");
   if ((progress.epoch && *progress.epoch < 0) || (progress.total_epochs && *progress.total_epochs < 0))
     return bad(message, "epoch");
-  progress.non_finite = text(message, "non_finite");
+  progress.non_finite = text(message, "non_finite_loss");
   return progress;
 }
 

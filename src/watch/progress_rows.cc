@@ -35,7 +35,7 @@ Json ProgressRows::take(Mono now) {
     row["loss"] = {
         {"last", last_loss_}, {"min", min_}, {"mean", sum_ / losses_}, {"max", max_}, {"n", losses_}};
   if (!non_finite_.empty()) {
-    row["non_finite"] = non_finite_;
+    row["non_finite_loss"] = non_finite_;
     row["non_finite_step"] = non_finite_step_;
   }
   if (last_.lr) row["lr"] = *last_.lr;

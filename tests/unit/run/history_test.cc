@@ -49,7 +49,7 @@ TEST(History, EpochsAreTakenAsReported) {
 TEST(History, TheLastFiniteLossStaysBesideANaN) {
   const History h =
       fold({{{"kind", "progress"}, {"step", 4}, {"loss", {{"last", 0.5}}}},
-            {{"kind", "progress"}, {"step", 6}, {"non_finite", "NaN"}, {"non_finite_step", 5}}});
+            {{"kind", "progress"}, {"step", 6}, {"non_finite_loss", "NaN"}, {"non_finite_step", 5}}});
   EXPECT_EQ(h.pulse.loss, 0.5);
   EXPECT_EQ(h.pulse.message, "loss is NaN at step 5");
 }

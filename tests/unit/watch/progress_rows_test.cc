@@ -46,7 +46,7 @@ TEST(ProgressRows, ANonFiniteLossIsNamedWithItsStepAndKeptOutOfTheFigures) {
   rows.add(bad, Mono{});
   rows.add(at(3, 3.0), Mono{});
   const Json row = rows.take(Mono{});
-  EXPECT_EQ(row.at("non_finite"), "NaN");
+  EXPECT_EQ(row.at("non_finite_loss"), "NaN");
   EXPECT_EQ(row.at("non_finite_step"), 2);
   EXPECT_EQ(row.at("loss").at("mean"), 2.0);
 }
