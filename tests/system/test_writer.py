@@ -127,7 +127,7 @@ def test_a_full_disk_keeps_the_snapshot_in_memory_and_the_training_running(start
         wait_for(lambda: run.events("progress")[-1]["step"] > step or kind == "tmpfs", "training that goes on")
         assert runs.alive(run.trainer())
         if kind == "ext4":  # where PULSE lies on the full disk itself, it can stay behind
-            assert "is not on disk yet" in run.pulse()["message"]
+            wait_for(lambda: "is not on disk yet" in run.pulse()["message"], "the truth in PULSE")
         assert not list((run.path / "checkpoints").glob(".tmp-*/*.safetensors")), "what cannot be finished is removed at once"
         committed = len(run.events("committed"))
         ballast.unlink()
