@@ -51,11 +51,9 @@ def test_left_alone_it_needs_one_attempt(bitctl, job, capfd):
 def test_nobody_elses_process_is_killed(bitctl, job):
     """The pid of the history belongs to another by now."""
     bystander = subprocess.Popen(["sleep", "60"])
-    quickstart = quickstart_in(job)
-    killer = object.__new__(quickstart.Killer)  # without its thread
-    killer.supervisor = subprocess.Popen(["sleep", "60"])
+    killer = quickstart_in(job).Killer(subprocess.Popen(["sleep", "60"]), earlier_run=None)
     try:
-        killer.kill(bystander.pid)
+        assert not killer.kill(bystander.pid)
         with pytest.raises(subprocess.TimeoutExpired):
             bystander.wait(0.3)
     finally:
