@@ -19,9 +19,8 @@ def load_library(path):
         "bitctl_control_check": (_int, [_ptr]),
         "bitctl_snapshot_begin": (_int, [_ptr, _u32, _u64, _u32]),
         "bitctl_snapshot_copy": (None, [_ptr, ctypes.c_size_t]),
-        "bitctl_snapshot_commit": (None, [_ptr, _u32, _int, _ptr, ctypes.c_size_t, _int, _int]),
+        "bitctl_snapshot_commit": (_int, [_ptr, _u32, _int, _ptr, ctypes.c_size_t, _int, _int]),
         "bitctl_snapshot_abandon": (None, [_ptr, _u32, _int]),
-        "bitctl_snapshot_find": (_int, [_ptr, _u32, _u64]),
         "bitctl_snapshot_await": (_int, [_ptr, _u32, _int, _u64, _int]),
         "bitctl_control_set_step": (None, [_ptr, _u64]),
         "bitctl_control_save_at": (_u64, [_ptr]),
@@ -113,17 +112,14 @@ class Arena:
         self._library.bitctl_snapshot_copy(address, length // 3)
 
     def commit(self, slot, used, final):
+        """False where the slot was taken back meanwhile: there is no snapshot."""
         sizes = (_u64 * MAX_FILES)(*used)
-        self._library.bitctl_snapshot_commit(
+        return 0 == self._library.bitctl_snapshot_commit(
             self._control.address, self.gen, slot, ctypes.addressof(sizes), len(used), int(final), self._control.wake_fd
         )
 
     def abandon(self, slot):
         self._library.bitctl_snapshot_abandon(self._control.address, self.gen, slot)
-
-    def find(self, step):
-        slot = self._library.bitctl_snapshot_find(self._control.address, self.gen, step)
-        return slot if slot >= 0 else None
 
     def wait_loaded(self, slot, size):
         """Waits until `size` bytes of a slot that is being loaded are verified; False where the load failed."""

@@ -126,7 +126,10 @@ def _restore_rng(state, image):
 
 
 def restore(arena, slot, objects):
-    """Copies the slot's snapshot into `objects`. Mismatch, NotVerified; any other error means a half-restored state."""
+    """Copies the slot's snapshot into `objects` and returns its facts (step, metrics, epoch, …).
+
+    Mismatch, NotVerified; any other error means a half-restored state.
+    """
     images = {f["name"]: _Image(arena, slot, i) for i, f in enumerate(arena.files)}
     training = images[TRAINING_FILE]
     state = json.loads(training.metadata["bitctl.state"])
@@ -146,3 +149,4 @@ def restore(arena, slot, objects):
         )
         torch.set_num_threads(state["threads"])
     _restore_rng(state["rng"], training)
+    return json.loads(training.metadata["bitctl"])

@@ -9,11 +9,13 @@
     run.finish()
 
 Nothing here raises into the script: a failure is one line on stderr, and the package goes silent for good. The one
-exception is a stop that the user asked for: checkpoint() then leaves by SystemExit(75) after the last snapshot. And a
-restore that broke off half-way ends the process, because training on would ruin the model.
+exception is a stop that the user asked for: checkpoint() then leaves by SystemExit(75) after the last snapshot. And
+where there is a checkpoint to go on from, a failure before it is back ends the process: to train on from step 0, or
+from half a checkpoint, would ruin the run.
 """
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import math
@@ -30,6 +32,7 @@ PROTOCOL = 1
 STOPPED = 75
 OWN_FAILURE = 125
 _PROGRESS_PACE = 0.05  # seconds between two progress messages; the last one is never lost
+_ARENA_PACE = 30.0  # seconds before memory that was refused is asked for again
 
 
 def _guarded(otherwise):
@@ -46,6 +49,8 @@ def _guarded(otherwise):
                 self._active = False  # the supervisor is dead; its writer ends this process at once
                 return otherwise
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the script
+                if self._resume is not None:
+                    self._refuse("cannot be put back: %s: %s" % (type(error).__name__, error))
                 self._active = False
                 reason = "".join(traceback.format_exception_only(type(error), error)).strip()
                 print(
@@ -77,10 +82,12 @@ class Run:
         self._pid = os.getpid()
         self._active = bool(env.get("BITCTL_SOCKET")) and bool(env.get("BITCTL_TOKEN"))
         self._env = env
+        self._resume = None  # what is still to be put back
         self._objects = None
         self._arena = None
         self._arena_request = 0  # number of the last request, and what it asked for
         self._arena_wanted = None
+        self._arena_refused_at = None
         self._arena_is_final = False  # asked for again after the first optimizer step
         self._step = 0
         self._epoch = None
@@ -209,6 +216,9 @@ class Run:
         else:
             message["loss"] = self._metrics.get("loss", 0.0)
             message["non_finite_loss"] = _non_finite_name(loss)
+        # Only the last word is worth a wait.
+        if status["status"] == "running":
+            return self._link.send(message)
         self._link.send_patiently(message)
         return True
 
@@ -224,11 +234,9 @@ class Run:
         objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "data": data}
         objects.update(more)
         self._objects = {name: value for name, value in objects.items() if value is not None}
+        step = self._put_back() if self._resume is not None else 0
         if self._rank == 0:
-            self._side = side_files.write(os.path.join(self.run_dir, "checkpoints"), model, tokenizer, side)
-        step = 0
-        if self._resume and self._rank == 0:
-            step = self._put_back()
+            self._write_side_files(model, tokenizer, side)
         self._step = step
         self._control.set_step(step)
         self._link.send_patiently({"type": "restored", "step": step})
@@ -237,23 +245,36 @@ class Run:
 
     def _put_back(self):
         while True:
-            resume = self._resume
             try:
-                restoring.restore(self._arena, resume["slot"], self._objects)
-                self._epoch = resume.get("epoch")
-                return resume["step"]
+                facts = restoring.restore(self._arena, self._resume["slot"], self._objects)
             except restoring.NotVerified:
                 # The supervisor is choosing the next one, or ends this run where there is none.
-                message, fds = self._link.wait_for({"resume"})
-                self._resume = message
-                self._adopt_arena(message, fds)
-            except Exception as error:  # noqa: BLE001
-                text = str(error) if isinstance(error, restoring.Mismatch) else "%s: %s" % (type(error).__name__, error)
-                reason = "the checkpoint of step %d does not fit this script: %s" % (resume["step"], text)
-                print("bitctl: %s" % reason, file=sys.stderr)
-                self._link.send_patiently({"type": "restore_failed", "step": resume["step"], "reason": reason[:2000]})
-                sys.stderr.flush()
-                os._exit(OWN_FAILURE)
+                self._resume, fds = self._link.wait_for({"resume"})
+                self._adopt_arena(self._resume, fds)
+                continue
+            except restoring.Mismatch as error:
+                self._refuse("does not fit this script: %s" % error)
+            self._epoch, self._metrics = facts.get("epoch"), dict(facts.get("metrics") or {})
+            step, self._resume = self._resume["step"], None
+            return step
+
+    def _refuse(self, reason):
+        reason = "the checkpoint of step %d %s" % (self._resume["step"], reason)
+        print("bitctl: %s" % reason, file=sys.stderr)
+        with contextlib.suppress(Exception):
+            self._link.send_patiently({"type": "restore_failed", "step": self._resume["step"], "reason": reason[:2000]})
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        os._exit(OWN_FAILURE)
+
+    def _write_side_files(self, model, tokenizer, side):
+        try:
+            self._side = side_files.write(os.path.join(self.run_dir, "checkpoints"), model, tokenizer, side)
+        except Exception as error:  # noqa: BLE001 - the weights are worth saving without them
+            print(
+                "bitctl: checkpoints will lack config and tokenizer (%s: %s); `bitctl chat` will not open them"
+                % (type(error).__name__, error), file=sys.stderr,
+            )  # fmt: skip
 
     @_guarded("not_due")
     def checkpoint(self, step, force=False, metrics=None):
@@ -292,7 +313,8 @@ class Run:
         return "taken" if taken else "deferred"
 
     def _take(self, step, final, patient):
-        """Copies one snapshot; False where no slot of a fitting arena is free. `patient` waits for one."""
+        """Copies one snapshot; False where no slot of a fitting arena is free. `patient` waits for one, unless there is
+        no memory for it."""
         while True:
             started = time.monotonic()
             files = snapshot.collect(self._objects, self._facts(step))
@@ -304,12 +326,13 @@ class Run:
                     except BaseException:
                         self._arena.abandon(slot)
                         raise
-                    self._arena.commit(slot, used, final)
+                    if not self._arena.commit(slot, used, final):
+                        return False  # taken from under us: the supervisor holds this process for dead
                     self._due.taken(step, time.monotonic(), time.monotonic() - started)
                     return True
             else:
                 self._ask_for_arena(files)
-            if not patient:
+            if not patient or self._arena_refused_at is not None:
                 return False
             time.sleep(0.002)
             self._look_at_messages()
@@ -333,9 +356,10 @@ class Run:
 
     def _ask_for_arena(self, files):
         wanted = snapshot.regions(files)
-        if self._arena_wanted == wanted:
+        refused = self._arena_refused_at
+        if self._arena_wanted == wanted and (refused is None or time.monotonic() - refused < _ARENA_PACE):
             return
-        self._arena_wanted = wanted
+        self._arena_wanted, self._arena_refused_at = wanted, None
         self._arena_request += 1
         self._link.send_patiently({"type": "arena", "request": self._arena_request, "files": wanted})
 
@@ -348,6 +372,7 @@ class Run:
             for fd in fds:
                 os.close(fd)
             if kind == "arena_failed" and message["request"] == self._arena_request:
+                self._arena_refused_at = time.monotonic()
                 print("bitctl: no memory for snapshots: %s" % message.get("reason"), file=sys.stderr)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -376,7 +401,9 @@ class Run:
             self._link.send_patiently({"type": "finish", "step": self._step, "model": False})
             return True
         self._link.send_patiently({"type": "finish", "step": self._step, "model": True})
-        self._take(self._step, final=True, patient=True)
+        if not self._take(self._step, final=True, patient=True):
+            print("bitctl: the finished model is not on disk: no snapshot could be taken", file=sys.stderr)
+            return False
         answer, _ = self._link.wait_for({"finished", "finish_failed"})
         if answer["type"] == "finish_failed":
             print("bitctl: the finished model is not on disk: %s" % answer.get("reason"), file=sys.stderr)

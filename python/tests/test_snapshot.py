@@ -191,10 +191,19 @@ def test_two_slots_alternate_and_a_dead_writer_defers(local_arena):
     slots = []
     for step in (1, 2, 3):
         slot = arena.begin(step, 1)
-        arena.commit(slot, snapshot.write(arena, slot, files), False)
+        assert arena.commit(slot, snapshot.write(arena, slot, files), False)
         slots.append(slot)
     assert slots == [0, 1, 0], "two READY slots: the older goes"
-    assert arena.find(3) == 0 and arena.find(2) == 1 and arena.find(1) is None
+
+
+def test_a_slot_that_was_taken_back_is_no_snapshot(local_arena):
+    model, _, _ = trained()
+    files = snapshot.collect({"model": model}, {"step": 1})
+    arena = local_arena.arena(snapshot.regions(files))
+    slot = arena.begin(1, 1)
+    used = snapshot.write(arena, slot, files)
+    arena.abandon(slot)  # as the supervisor does for a trainer that it holds for dead
+    assert not arena.commit(slot, used, False)
 
 
 def test_a_header_that_grows_still_fits_its_region(local_arena):

@@ -69,9 +69,14 @@ char state_of(pid_t pid) {
 
 std::string command_of(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{}/cmdline", pid));
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  while (!text.empty() && text.back() == '\0') text.pop_back();
-  std::replace(text.begin(), text.end(), '\0', ' ');
+  std::string text;
+  for (std::string word; std::getline(file, word, '\0');) {
+    // `--set run.env.HF_TOKEN=…`: a value for the trainer's environment may be a secret.
+    const size_t field = word.find("run.env.");
+    const size_t value = field == std::string::npos ? field : word.find('=', field);
+    if (value != std::string::npos) word = word.substr(0, value) + "=…";
+    text += (text.empty() ? "" : " ") + word;
+  }
   if (text.size() > 200) text.resize(200);
   return visible_text(text);
 }

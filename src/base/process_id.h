@@ -27,7 +27,8 @@ bool is_alive(const ProcessId& id);
 
 const std::string& boot_id();
 
-// The command line, arguments joined by spaces, at most 200 bytes; empty where it cannot be read.
+// The command line, arguments joined by spaces, at most 200 bytes; empty where it cannot be read. Values that
+// bitctl was given for a trainer's environment are left out: the text goes into lock files and messages.
 std::string command_of(pid_t pid);
 // When the process started, as local time "2026-11-21 14:57:03"; empty where it cannot be told.
 std::string start_time_of(pid_t pid);

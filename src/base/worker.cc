@@ -50,11 +50,6 @@ void Worker::post(std::function<void()> job) {
   changed_.notify_all();
 }
 
-bool Worker::idle() const {
-  const std::lock_guard guard(mutex_);
-  return jobs_.empty() && !busy_;
-}
-
 void Worker::run() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -62,11 +57,9 @@ void Worker::run() {
     if (jobs_.empty()) return;
     const auto job = std::move(jobs_.front());
     jobs_.pop_front();
-    busy_ = true;
     lock.unlock();
     job();
     lock.lock();
-    busy_ = false;
   }
 }
 

@@ -33,15 +33,13 @@ class Worker {
   Worker();
   ~Worker();
   void post(std::function<void()> job);
-  bool idle() const;
 
  private:
   void run();
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> jobs_;
-  bool busy_ = false;
   bool ending_ = false;
   std::thread thread_;
 };

@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/read_file.h"
+#include "base/visible_text.h"
 #include "checkpoint/digest.h"
 
 namespace bitctl {
@@ -63,7 +64,8 @@ class SequentialReader {
 
 Status check_size(const std::string& path, uint64_t bytes) {
   struct stat st {};
-  if (::lstat(path.c_str(), &st) != 0) return fail_errno(path);
+  if (::lstat(path.c_str(), &st) != 0)
+    return errno == ENOENT ? fail(ErrorKind::damaged, path + ": is missing") : fail_errno(path);
   if (!S_ISREG(st.st_mode)) return fail(ErrorKind::damaged, path + ": not a regular file");
   if (static_cast<uint64_t>(st.st_size) != bytes)
     return fail(ErrorKind::damaged,
@@ -76,17 +78,8 @@ Status verify_file(const std::string& path, const ManifestFile& file) {
   if (!reader) return forward(std::move(reader));
   auto head = reader->read_next(file.header_bytes);
   if (!head) return forward(std::move(head));
-  if (digest_of(*head) != file.header_xxh3)
-    return fail(ErrorKind::damaged, path + ": the header does not match its digest");
-  const auto header = parse_header(*head, file.bytes);
-  if (!header) return fail(ErrorKind::damaged, path + ": " + header.error().message);
-  if (header->tensors.size() != file.tensors.size())
-    return fail(ErrorKind::damaged, path + ": another number of tensors than the manifest lists");
-  for (size_t i = 0; i < file.tensors.size(); ++i) {
-    const ManifestTensor& tensor = file.tensors[i];
-    if (!(header->tensors[i] == tensor.info))
-      return fail(ErrorKind::damaged,
-                  fmt::format("{}: tensor {} differs from the manifest's table", path, tensor.info.name));
+  if (auto status = check_header(*head, file, path); !status) return status;
+  for (const ManifestTensor& tensor : file.tensors) {
     auto digest = reader->digest_next(tensor.info.bytes());
     if (!digest) return forward(std::move(digest));
     if (*digest != tensor.xxh3)
@@ -148,6 +141,20 @@ Result<Manifest> inspect_step(const StepFolder& folder) {
     if (auto status = check_size(folder.path + "/" + file.name, file.bytes); !status)
       return forward(std::move(status));
   return manifest;
+}
+
+Status check_header(std::string_view head, const ManifestFile& file, const std::string& path) {
+  if (digest_of(head) != file.header_xxh3)
+    return fail(ErrorKind::damaged, path + ": the header does not match its digest");
+  const auto header = parse_header(head, file.bytes);
+  if (!header) return fail(ErrorKind::damaged, path + ": " + header.error().message);
+  if (header->tensors.size() != file.tensors.size())
+    return fail(ErrorKind::damaged, path + ": another number of tensors than the manifest lists");
+  for (size_t i = 0; i < file.tensors.size(); ++i)
+    if (!(header->tensors[i] == file.tensors[i].info))
+      return fail(ErrorKind::damaged, fmt::format("{}: tensor {} differs from the manifest's table", path,
+                                                  visible_text(file.tensors[i].info.name)));
+  return {};
 }
 
 Result<Manifest> verify_step(const StepFolder& folder) {

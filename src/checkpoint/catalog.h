@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -26,6 +27,9 @@ std::vector<StepFolder> step_folders(const std::string& checkpoints);
 // Cheap: the manifest reads and is of that step, every file is there with its size. Error::damaged says what
 // is wrong.
 Result<Manifest> inspect_step(const StepFolder& folder);
+
+// The header (its region of the file, `head`) against its digest, its own rules and the manifest's table.
+Status check_header(std::string_view head, const ManifestFile& file, const std::string& path);
 
 // Every byte: headers, tensors and side files against the manifest's digests; the header's own table against
 // the manifest's. Names the damaged tensor.

@@ -103,38 +103,49 @@ Result<Manifest> fill_stage(const std::string& stage, const StepImage& image, co
   return manifest;
 }
 
+// The header of training.safetensors holds the state and the metrics, so the files tell those, too.
 bool same_content(const Manifest& a, const Manifest& b) {
-  return std::equal(
-      a.files.begin(), a.files.end(), b.files.begin(), b.files.end(),
-      [](const ManifestFile& x, const ManifestFile& y) { return x.name == y.name && same_content(x, y); });
+  const auto same_files = [](const ManifestFile& x, const ManifestFile& y) { return same_content(x, y); };
+  const auto same_side_files = [](const ManifestSideFile& x, const ManifestSideFile& y) {
+    return x.name == y.name && x.bytes == y.bytes && x.xxh3 == y.xxh3;
+  };
+  return a.metrics == b.metrics &&
+         std::equal(a.files.begin(), a.files.end(), b.files.begin(), b.files.end(), same_files) &&
+         std::equal(a.side_files.begin(), a.side_files.end(), b.side_files.begin(), b.side_files.end(),
+                    same_side_files);
 }
 
 std::string stage_name(uint64_t step) {
   return fmt::format(".tmp-{}-{}-{}", step_folder_name(step), ::getpid(), random_hex8());
 }
 
+enum class Published { added, exchanged, unchanged };
+
 // Gives the stage its name. A step that stands there already is kept where it holds the same, exchanged where
 // it holds something else (the newer attempt is right), and set aside where it does not verify.
-Result<bool> publish(const std::string& checkpoints, const std::string& stage, const Manifest& manifest,
-                     FileOps& ops) {
+Result<Published> publish(const std::string& checkpoints, const std::string& stage, const Manifest& manifest,
+                          FileOps& ops) {
   const std::string target = checkpoints + "/" + step_folder_name(manifest.step);
-  int rc = ops.rename2(stage, target, RENAME_NOREPLACE);
-  // File systems without the flag: the lock keeps other writers out, and rename never replaces a folder with
-  // files.
-  if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) rc = ops.rename(stage, target);
-  if (rc == 0) return false;
-  if (errno != EEXIST && errno != ENOTEMPTY) return fail_errno("cannot rename " + stage + " to " + target);
+  const auto added = add_folder(stage, target, ops);
+  if (!added) return tl::unexpected(added.error());
+  if (*added) return Published::added;
 
   const auto standing = inspect_step({manifest.step, target});
-  if (standing && same_content(*standing, manifest)) return true;
+  if (standing && same_content(*standing, manifest)) return Published::unchanged;
   if (!standing) {
     if (auto moved = set_aside(target, ops); !moved) return forward(std::move(moved));
     if (ops.rename(stage, target) != 0) return fail_errno("cannot rename " + stage + " to " + target);
-    return false;
+    return Published::added;
   }
-  if (ops.rename2(stage, target, RENAME_EXCHANGE) != 0)
-    return fail_errno("cannot exchange " + stage + " and " + target);
-  return false;
+  if (auto status = exchange_folders(stage, target, ops); !status) return forward(std::move(status));
+  return Published::exchanged;
+}
+
+// What was not acknowledged must not stand: a second fsync might report success for a name that is not on the
+// disk. What stood there before stands there again.
+void take_back(Published published, const std::string& stage, const std::string& target, FileOps& ops) {
+  if (published == Published::added) ops.rename(target, stage);
+  if (published == Published::exchanged) static_cast<void>(exchange_folders(stage, target, ops));
 }
 
 }  // namespace
@@ -161,20 +172,18 @@ Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, 
     static_cast<void>(remove_tree(stage, ops));
     return forward(std::move(lock));
   }
-  auto unchanged = publish(checkpoints, stage, *manifest, ops);
-  if (!unchanged) {
+  const auto published = publish(checkpoints, stage, *manifest, ops);
+  if (!published) {
     static_cast<void>(remove_tree(stage, ops));
-    return forward(std::move(unchanged));
+    return tl::unexpected(published.error());
   }
   if (auto status = sync_folder(checkpoints, ops); !status) {
-    // Not acknowledged, so it must not stand: a second fsync might report success for a name that is not on
-    // the disk.
-    if (!*unchanged) ops.rename(checkpoints + "/" + step_folder_name(image.step), stage);
+    take_back(*published, stage, checkpoints + "/" + step_folder_name(image.step), ops);
     static_cast<void>(remove_tree(stage, ops));
     return forward(std::move(status));
   }
   saved.manifest = std::move(*manifest);
-  saved.unchanged = *unchanged;
+  saved.unchanged = *published == Published::unchanged;
   if (options.on_committed) options.on_committed(saved);
   // What an exchange left under the stage's name, or a stage that was not needed.
   static_cast<void>(remove_tree(stage, ops));

@@ -49,8 +49,8 @@ Status remove_folder(const std::string& folder, FileOps& ops) {
   return remove_tree(trash, ops);
 }
 
-void sweep_stages(const std::string& checkpoints, FileOps& ops) {
-  for (const std::string& path : paths_in(checkpoints)) {
+void sweep_stages(const std::string& folder, FileOps& ops) {
+  for (const std::string& path : paths_in(folder)) {
     const std::string name = filename_of(path);
     if (name.starts_with(".tmp-") || name.starts_with(".trash-")) static_cast<void>(remove_tree(path, ops));
   }
@@ -61,6 +61,29 @@ Result<std::string> set_aside(const std::string& step_folder, FileOps& ops) {
   if (ops.rename(step_folder, aside) != 0) return fail_errno("cannot rename " + step_folder);
   if (auto status = sync_folder(folder_of(step_folder), ops); !status) return forward(std::move(status));
   return aside;
+}
+
+Result<bool> add_folder(const std::string& stage, const std::string& target, FileOps& ops) {
+  int rc = ops.rename2(stage, target, RENAME_NOREPLACE);
+  // NFS and others without the flag; a rename never replaces a folder that holds files.
+  if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) rc = ops.rename(stage, target);
+  if (rc == 0) return true;
+  if (errno == EEXIST || errno == ENOTEMPTY) return false;
+  return fail_errno("cannot rename " + stage + " to " + target);
+}
+
+Status exchange_folders(const std::string& stage, const std::string& target, FileOps& ops) {
+  if (ops.rename2(stage, target, RENAME_EXCHANGE) == 0) return {};
+  if (errno != EINVAL && errno != ENOSYS) return fail_errno("cannot exchange " + stage + " and " + target);
+  const std::string between = hidden_name("trash", target);
+  if (ops.rename(target, between) != 0) return fail_errno("cannot rename " + target);
+  if (ops.rename(stage, target) != 0) {
+    Status status = fail_errno("cannot rename " + stage + " to " + target);
+    ops.rename(between, target);
+    return status;
+  }
+  if (ops.rename(between, stage) != 0) return fail_errno("cannot rename " + between);
+  return {};
 }
 
 Status publish_model(const std::string& run_folder, const std::string& step_folder, FileOps& ops) {
@@ -74,10 +97,12 @@ Status publish_model(const std::string& run_folder, const std::string& step_fold
     if (ops.link(path, stage + "/" + name) != 0) status = fail_errno("cannot link " + path);
   }
   if (status) status = sync_folder(stage, ops);
-  if (status && ops.rename2(stage, model, RENAME_NOREPLACE) != 0) {
-    // An earlier finish() stands there: the two names are exchanged, and the old one goes.
-    if (errno != EEXIST || ops.rename2(stage, model, RENAME_EXCHANGE) != 0)
-      status = fail_errno("cannot rename " + stage + " to " + model);
+  if (status) {
+    const auto added = add_folder(stage, model, ops);
+    if (!added)
+      status = tl::unexpected(added.error());
+    else if (!*added)  // an earlier finish() stands there; it goes with the stage
+      status = exchange_folders(stage, model, ops);
   }
   if (status) status = sync_folder(run_folder, ops);
   static_cast<void>(remove_tree(stage, ops));

@@ -16,12 +16,21 @@ Status remove_tree(const std::string& folder, FileOps& ops = system_file_ops());
 // Under .lock.
 Status remove_folder(const std::string& folder, FileOps& ops = system_file_ops());
 
-// Removes what a killed writer left: .tmp-… and .trash-… folders. Under .writer.lock.
-void sweep_stages(const std::string& checkpoints, FileOps& ops = system_file_ops());
+// Removes what a killed process left: .tmp-… and .trash-… folders. Before anybody makes new ones.
+void sweep_stages(const std::string& folder, FileOps& ops = system_file_ops());
 
 // Moves a step that does not verify aside as .bad-<name>-<random>; nothing is deleted. The new path. Under
 // .lock.
 Result<std::string> set_aside(const std::string& step_folder, FileOps& ops = system_file_ops());
+
+// Gives `stage` the name `target`, at which nothing stands: true; false where something does. Under a lock
+// that keeps others from both names, for the file systems that cannot rename without replacing.
+Result<bool> add_folder(const std::string& stage, const std::string& target,
+                        FileOps& ops = system_file_ops());
+
+// `stage` and `target` change their names, in one step where the file system can.
+Status exchange_folders(const std::string& stage, const std::string& target,
+                        FileOps& ops = system_file_ops());
 
 // <run>/model: hard links to the step's model and side files, swapped in by a rename, durable. Idempotent.
 // Under .lock.

@@ -7,6 +7,7 @@
 
 #include "base/lock.h"
 #include "base/replace_file.h"
+#include "checkpoint/catalog.h"
 #include "checkpoint/digest.h"
 
 namespace bitctl {
@@ -59,12 +60,10 @@ class BlockReader {
 Status load_file(const std::string& path, const ManifestFile& file, BlockReader& reader, char* memory,
                  uint64_t offset, bitctl_slot* slot) {
   if (auto status = reader.read_until(file.header_bytes, memory); !status) return status;
-  if (digest_of({memory, file.header_bytes}) != file.header_xxh3)
-    return fail(ErrorKind::damaged, path + ": the header does not match its digest");
+  if (auto status = check_header({memory, file.header_bytes}, file, path); !status) return status;
   bitctl_store64(&slot->loaded, offset + file.header_bytes);
   for (const ManifestTensor& tensor : file.tensors) {
     const uint64_t end = file.header_bytes + tensor.info.end;
-    if (end > file.bytes) return fail(ErrorKind::damaged, path + ": the manifest's table leaves the file");
     if (auto status = reader.read_until(end, memory); !status) return status;
     if (digest_of({memory + file.header_bytes + tensor.info.begin, tensor.info.bytes()}) != tensor.xxh3)
       return fail(ErrorKind::damaged,
@@ -91,6 +90,10 @@ Result<ArenaLayout> layout_of(const Manifest& manifest, uint32_t gen) {
 
 Status load_step(const StepFolder& folder, const Manifest& manifest, const ArenaLayout& layout, char* memory,
                  bitctl_slot* slot, Duration lock_limit) {
+  const auto wanted = layout_of(manifest, layout.gen);
+  if (!wanted) return forward(Result<ArenaLayout>(wanted));
+  if (*wanted != layout)
+    return fail(ErrorKind::invalid, folder.path + ": is not what the memory was made for");
   std::vector<BlockReader> readers;
   {
     auto lock = FileLock::acquire(folder_of(folder.path) + "/.lock", FileLock::Mode::shared, lock_limit);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/visible_text.h"
 #include "checkpoint/digest.h"
 
 namespace bitctl {
@@ -50,6 +51,23 @@ ManifestFile file_from(const Json& json) {
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
+}
+
+// What is wrong with a file's numbers; empty where nothing is.
+std::string problem_of(const ManifestFile& file) {
+  constexpr uint64_t kLargest = uint64_t{1} << 56;
+  if (!is_plain_name(file.name)) return "a file name that leaves the folder";
+  if (file.bytes > kLargest || file.header_bytes < 8 || file.header_bytes > file.bytes)
+    return file.name + ": sizes that no file has";
+  uint64_t end = 0;
+  for (const ManifestTensor& tensor : file.tensors) {
+    if (tensor.info.begin != end || tensor.info.end < tensor.info.begin ||
+        tensor.info.end > file.data_bytes())
+      return fmt::format("{}: tensor {} does not follow the one before it", file.name,
+                         visible_text(tensor.info.name));
+    end = tensor.info.end;
+  }
+  return end == file.data_bytes() ? "" : file.name + ": the tensors do not cover the file";
 }
 
 }  // namespace
@@ -105,7 +123,7 @@ Result<Manifest> parse_manifest(std::string_view bytes, const std::string& path)
     for (const Json& file : json->at("side_files"))
       manifest.side_files.push_back({file.at("name"), file.at("bytes"), file.at("xxh3")});
     for (const ManifestFile& file : manifest.files)
-      if (!is_plain_name(file.name)) return damaged("a file name that leaves the folder");
+      if (const std::string problem = problem_of(file); !problem.empty()) return damaged(problem);
     for (const ManifestSideFile& file : manifest.side_files)
       if (!is_plain_name(file.name)) return damaged("a side file name that leaves the folder");
     return manifest;
@@ -115,9 +133,11 @@ Result<Manifest> parse_manifest(std::string_view bytes, const std::string& path)
 }
 
 bool same_content(const ManifestFile& a, const ManifestFile& b) {
-  return std::equal(
-      a.tensors.begin(), a.tensors.end(), b.tensors.begin(), b.tensors.end(),
-      [](const ManifestTensor& x, const ManifestTensor& y) { return x.info == y.info && x.xxh3 == y.xxh3; });
+  return a.name == b.name && a.bytes == b.bytes && a.header_xxh3 == b.header_xxh3 &&
+         std::equal(a.tensors.begin(), a.tensors.end(), b.tensors.begin(), b.tensors.end(),
+                    [](const ManifestTensor& x, const ManifestTensor& y) {
+                      return x.info == y.info && x.xxh3 == y.xxh3;
+                    });
 }
 
 }  // namespace bitctl

@@ -30,6 +30,8 @@ struct ManifestFile {
   uint64_t header_bytes = 0;
   std::string header_xxh3;
   std::vector<ManifestTensor> tensors;  // in data order; with the header they cover every byte of the file
+
+  uint64_t data_bytes() const { return bytes - header_bytes; }
 };
 
 struct ManifestSideFile {
@@ -56,10 +58,12 @@ struct Manifest {
 // One line of JSON; its last field is the digest of everything before it.
 std::string to_bytes(const Manifest& manifest);
 
-// Error::damaged with the path and the reason; an unknown major version of the format is refused.
+// Error::damaged with the path and the reason; an unknown major version of the format is refused. What comes
+// back is sound in itself: plain names, and tensors that follow each other from the header's end to the
+// file's.
 Result<Manifest> parse_manifest(std::string_view bytes, const std::string& path);
 
-// True where both hold the same tensors with the same bytes, whatever the padding of their headers.
+// True where both files are the same, byte for byte.
 bool same_content(const ManifestFile& a, const ManifestFile& b);
 
 }  // namespace bitctl

@@ -4,18 +4,19 @@
 // To the writer:
 //   arena {gen, files} + two descriptors     allocate and seal them, map them
 //   drop_arena {gen}                          unmap
-//   attempt {attempt}                         a trainer is about to be started
-//   trainer_dead {}                           its whole tree is gone: discard what it was writing
+//   attempt {leader}                          a trainer has been started; pid of its session
+//   trainer_dead {}                           its whole tree is gone
 //   load {step, path, gen, slot}              read a checkpoint into a slot (already LOADING)
 //   shutdown {}                               persist what is READY, then leave
 // From the writer:
 //   ready {tensor_check, reason?}             the engine is there, or "none" and why
 //   arena_ready {gen} | arena_failed {gen, reason}
 //   started {step}
-//   committed {step, bytes, ms, unchanged, non_finite, tensor_check, reader?}    before retention
+//   committed {step, bytes, ms, unchanged, non_finite, tensor_check}    before retention
 //   retained {deleted}
 //   failed {step, reason, errno, final}       final: the image itself is wrong, it is not tried again
-//   loaded {step} | load_failed {step, reason, aside?}
+//   reader_in_the_way {step, reader}          committed all the same; nothing was deleted
+//   loaded {step} | load_failed {step, damaged, reason, aside?}
 //   finished {step, path} | finish_failed {step, reason}
 #pragma once
 

@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "commands/commands.h"
+#include "commands/printer.h"
 #include "pulse/view.h"
 #include "run/describe.h"
 #include "supervise/supervisor.h"
@@ -23,15 +24,13 @@
 namespace bitctl {
 namespace {
 
-using std::chrono::seconds;
-
 constexpr size_t kTailLines = 12;
+constexpr Duration kProgressPace = std::chrono::seconds(5);  // of the lines off a terminal
 
-// Draws on stdout; a terminal that is gone is no reason to stop.
 class Console {
  public:
-  Console(EventLoop& loop, const RunConfig& config, bool plain)
-      : loop_(loop), draws_(!plain && terminal_info(STDOUT_FILENO).interactive) {
+  Console(EventLoop& loop, Printer& printer, const RunConfig& config, bool plain)
+      : loop_(loop), printer_(printer), draws_(!plain && terminal_info(STDOUT_FILENO).interactive) {
     labels_.profile = config.labels.at("profile");
     labels_.dataset = config.labels.at("dataset");
     if (draws_) tick();
@@ -43,7 +42,8 @@ class Console {
     if (draws_) {
       if (kind != "progress") note(describe_row(row, history));
       draw();
-    } else if (kind != "progress" || loop_.now() - last_progress_ >= seconds(5)) {
+    } else if (kind != "progress" || row.contains("non_finite_loss") ||
+               loop_.now() - last_progress_ >= kProgressPace) {
       if (kind == "progress") last_progress_ = loop_.now();
       note(describe_row(row, history));
     }
@@ -53,19 +53,19 @@ class Console {
   void note(const std::string& text) {
     if (text.empty()) return;
     const std::time_t now = std::time(nullptr);
-    put(panel_.erase() + fmt::format("{:%H:%M:%S}  {}\n", fmt::localtime(now), text));
-    if (draws_) draw();
+    printer_.print(STDOUT_FILENO, fmt::format("{:%H:%M:%S}  {}\n", fmt::localtime(now), text));
   }
 
   void close() {
     if (draws_) draw();
     draws_ = false;
+    printer_.leave_panel();
   }
 
  private:
   void tick() {
     draw();
-    loop_.call_after(seconds(1), [this] {
+    loop_.call_after(std::chrono::seconds(1), [this] {
       if (draws_) tick();
     });
   }
@@ -79,25 +79,21 @@ class Console {
     if (history_.checkpoint_step)
       facts.last_checkpoint = fmt::format("step {}, {}", *history_.checkpoint_step,
                                           age_text(static_cast<int64_t>(history_.checkpoint_time), now));
-    put(panel_.draw(panel_lines(history_.pulse, labels_, now, terminal, facts), terminal));
-  }
-
-  static void put(const std::string& text) {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size()) std::fflush(stdout);
+    printer_.draw(panel_lines(history_.pulse, labels_, now, terminal, facts), terminal);
   }
 
   EventLoop& loop_;
+  Printer& printer_;
   RunLabels labels_;
   History history_;
-  Panel panel_;
   bool draws_;
   Mono last_progress_{};
 };
 
 // The last lines of the attempt's log: where the answer to "why" usually stands.
-void print_log_tail(const RunFolder& folder, int attempt) {
+std::string log_tail(const RunFolder& folder, int attempt) {
   std::FILE* file = std::fopen(folder.log_of_attempt(attempt).c_str(), "r");
-  if (file == nullptr) return;
+  if (file == nullptr) return {};
   std::fseek(file, 0, SEEK_END);
   const long size = std::ftell(file);
   std::fseek(file, std::max(0L, size - 16384), SEEK_SET);
@@ -109,22 +105,23 @@ void print_log_tail(const RunFolder& folder, int attempt) {
     lines.push_back(std::move(line));
     if (lines.size() > kTailLines + 1) lines.pop_front();
   }
-  std::fprintf(stderr, "the end of %s:\n", folder.log_of_attempt(attempt).c_str());
+  std::string tail = fmt::format("the end of {}:\n", folder.log_of_attempt(attempt));
   for (const std::string& line : lines)
-    if (!line.empty()) std::fprintf(stderr, "  %s\n", visible_text(line).c_str());
+    if (!line.empty()) tail += fmt::format("  {}\n", visible_text(line));
+  return tail;
 }
 
-void print_what_next(const RunFolder& folder, const History& history, int code) {
+void print_what_next(Printer& printer, const RunFolder& folder, const History& history, int code) {
   const std::string id = folder.id();
   if (code == kOk) {
     std::error_code error;
     if (std::filesystem::exists(folder.model(), error))
-      std::printf("model: %s\ntalk:  bitctl chat %s\n", folder.model().c_str(), id.c_str());
+      printer.print(STDOUT_FILENO, fmt::format("model: {}\ntalk:  bitctl chat {}\n", folder.model(), id));
   } else if (code == kStopped) {
-    std::printf("resume: bitctl resume %s\n", id.c_str());
+    printer.print(STDOUT_FILENO, fmt::format("resume: bitctl resume {}\n", id));
   } else {
-    print_log_tail(folder, history.attempt);
-    std::fprintf(stderr, "bitctl: %s\n", visible_text(history.pulse.message).c_str());
+    printer.print(STDERR_FILENO, fmt::format("{}bitctl: {}\n", log_tail(folder, history.attempt),
+                                             visible_text(history.pulse.message)));
   }
 }
 
@@ -138,10 +135,11 @@ Fd block_run_signals() {
 int supervise_in_foreground(HeldRun run, const RunConfig& config, Fd signals, const ShowOptions& show) {
   const RunFolder folder = run.folder;
   log_to_file(folder.own_log());
-  std::printf("run %s\n", folder.path().c_str());
   std::fflush(stdout);
+  Printer printer;
+  printer.print(STDOUT_FILENO, fmt::format("run {}\n", folder.path()));
   EventLoop loop;
-  Console console(loop, config, show.plain);
+  Console console(loop, printer, config, show.plain);
   Supervisor supervisor(loop, std::move(run), config, std::move(signals),
                         {[&](const History& history, const Json& row) { console.on_row(history, row); },
                          [&](const std::string& text) { console.note(text); }});
@@ -149,7 +147,7 @@ int supervise_in_foreground(HeldRun run, const RunConfig& config, Fd signals, co
   console.close();
   flush_log();
   if (!code) return complain(code.error(), kOwnFailure);
-  print_what_next(folder, supervisor.history(), *code);
+  print_what_next(printer, folder, supervisor.history(), *code);
   return *code;
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/exit_code.h"
 #include "base/install_layout.h"
+#include "base/replace_file.h"
 #include "commands/commands.h"
 #include "commands/supervised.h"
 #include "config/run_config.h"
@@ -62,7 +63,7 @@ int train(const TrainOptions& options) {
   Fd signals = block_run_signals();
   auto run = create_run(*config, BITCTL_VERSION, system_clock().wall());
   if (!run) return complain(run.error(), kOwnFailure);
-  if (const int swept = sweep_dead_runs(config->output.dir, config->name); swept > 0)
+  if (const int swept = sweep_dead_runs(folder_of(run->folder.path()), config->name); swept > 0)
     std::fprintf(stderr, "bitctl: ended %d processes that an earlier run of '%s' had left behind\n", swept,
                  config->name.c_str());
   return supervise_in_foreground(std::move(*run), *config, std::move(signals), options.show);

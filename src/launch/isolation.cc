@@ -75,9 +75,7 @@ class Sweep : public Isolation {
   Sweep(std::string run_folder, pid_t ancestor) : run_folder_(std::move(run_folder)), ancestor_(ancestor) {}
 
   std::string level() const override { return "sweep"; }
-  Json description() const override {
-    return {{"level", "sweep"}, {"run_folder", run_folder_}, {"leader", leader_}};
-  }
+  Json description() const override { return {{"level", "sweep"}, {"run_folder", run_folder_}}; }
   Result<int> new_attempt(int) override {
     leader_ = 0;
     return -1;
@@ -255,9 +253,7 @@ Result<std::unique_ptr<Isolation>> Isolation::choose(const std::string& run_fold
 std::unique_ptr<Isolation> Isolation::rebuild(const Json& description) {
   if (get_text(description, "level") == "cgroup")
     return std::make_unique<Cgroup>(get_text(description, "folder"));
-  auto sweep = std::make_unique<Sweep>(get_text(description, "run_folder"), 0);
-  sweep->set_leader(static_cast<int>(get_unsigned(description, "leader").value_or(0)));
-  return sweep;
+  return std::make_unique<Sweep>(get_text(description, "run_folder"), 0);
 }
 
 std::vector<pid_t> marked_processes(const std::string& run_folder) {

@@ -14,7 +14,7 @@ namespace {
 int attempts_without_progress(const std::vector<AttemptRecord>& attempts) {
   int count = 0;
   for (size_t i = attempts.size(); i-- > 0;) {
-    const auto before = i == 0 ? std::nullopt : attempts[i - 1].snapshot;
+    const auto& before = attempts[i].snapshot_before;
     const auto& after = attempts[i].snapshot;
     if (after && (!before || *after > *before)) return count;
     ++count;

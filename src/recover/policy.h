@@ -24,14 +24,16 @@ struct AttemptRecord {
   int code = 0;  // exit code, or signal number
   bool stop_asked = false;
   bool hang = false;
-  bool reached_end = false;          // finish(), or the known total
-  bool reports_progress = false;     // it is known how far it came
-  uint64_t last_step = 0;            // completed steps it reported
-  std::optional<uint64_t> snapshot;  // newest complete snapshot when it ended, in memory or on disk
-  std::string error;                 // "ValueError: …", the trainer's last exception; empty where unknown
-  std::string error_key;             // hash of its traceback
-  std::string error_type;            // "ModuleNotFoundError"
-  std::string violation;  // bitctl ended it for this reason (the script starts over, NaN): no restart
+  bool reached_end = false;       // finish(), or the known total
+  bool reports_progress = false;  // it is known how far it came
+  uint64_t last_step = 0;         // completed steps it reported
+  // The newest complete snapshot, in memory or on disk, when it began and when it ended.
+  std::optional<uint64_t> snapshot_before;
+  std::optional<uint64_t> snapshot;
+  std::string error;       // "ValueError: …", the trainer's last exception; empty where unknown
+  std::string error_key;   // hash of its traceback
+  std::string error_type;  // "ModuleNotFoundError"
+  std::string violation;   // bitctl ended it for this reason (the script starts over, NaN): no restart
 };
 
 struct Decision {

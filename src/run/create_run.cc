@@ -24,6 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr Duration kWaitSlice = std::chrono::seconds(1);
+
 std::string name_lock_path(const std::string& runs, const std::string& name) {
   return fmt::format("{}/.{}.lock", runs, name);
 }
@@ -132,8 +134,11 @@ Result<FileLock> lock_at_once(const std::string& path) {
 }  // namespace
 
 Result<HeldRun> create_run(const RunConfig& config, const std::string& bitctl_version, Wall now) {
-  const std::string& runs = config.output.dir;
-  if (auto status = make_folders(runs); !status) return forward(std::move(status));
+  if (auto status = make_folders(config.output.dir); !status) return forward(std::move(status));
+  // One spelling of the path for everything that is written down or marked with it.
+  std::error_code unresolved;
+  const fs::path canonical = fs::canonical(config.output.dir, unresolved);
+  const std::string runs = unresolved ? config.output.dir : canonical.string();
   auto name_lock = lock_at_once(name_lock_path(runs, config.name));
   if (!name_lock) return forward(std::move(name_lock));
 
@@ -160,18 +165,19 @@ Result<HeldRun> create_run(const RunConfig& config, const std::string& bitctl_ve
 
 Result<HeldRun> hold_run(const RunFolder& folder, const RunConfig& config,
                          const std::function<void(const std::string&)>& on_wait) {
-  const auto history = read_history(folder.events());
-  if (history && is_alive(history->supervisor)) {
-    const pid_t pid = history->supervisor.pid;
-    return fail(ErrorKind::locked,
-                fmt::format("Training already in progress: {} is held by pid {} (started {}): {}",
-                            folder.path(), pid, start_time_of(pid), command_of(pid)));
-  }
+  // A dead supervisor's writer goes on its own, however long its disk takes; one that lives is not waited
+  // for.
   auto run_lock = FileLock::acquire(folder.pulse_lock(), FileLock::Mode::exclusive, Duration::zero());
-  if (!run_lock && run_lock.error().kind == ErrorKind::locked) {
-    on_wait(run_lock.error().message);
-    run_lock =
-        FileLock::acquire(folder.pulse_lock(), FileLock::Mode::exclusive, std::chrono::hours(24 * 365));
+  for (bool told = false; !run_lock && run_lock.error().kind == ErrorKind::locked; told = true) {
+    const auto history = read_history(folder.events());
+    if (history && is_alive(history->supervisor)) {
+      const pid_t pid = history->supervisor.pid;
+      return fail(ErrorKind::locked,
+                  fmt::format("Training already in progress: {} is held by pid {} (started {}): {}",
+                              folder.path(), pid, start_time_of(pid), command_of(pid)));
+    }
+    if (!told) on_wait(run_lock.error().message);
+    run_lock = FileLock::acquire(folder.pulse_lock(), FileLock::Mode::exclusive, kWaitSlice);
   }
   if (!run_lock) return forward(std::move(run_lock));
   auto name_lock = lock_at_once(name_lock_path(folder_of(folder.path()), config.name));

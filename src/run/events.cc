@@ -1,6 +1,7 @@
 #include "run/events.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,9 +24,14 @@ Result<EventLog> EventLog::open(const std::string& path) {
   return log;
 }
 
-Status EventLog::append(const Json& row) { return write_all(fd_.get(), dump_line(row) + "\n", path_); }
-
-Status EventLog::sync() { return ::fsync(fd_.get()) == 0 ? Status() : fail_errno("cannot sync " + path_); }
+Status EventLog::append(const Json& row) {
+  const off_t size = ::lseek(fd_.get(), 0, SEEK_END);
+  auto status = write_all(fd_.get(), dump_line(row) + "\n", path_);
+  // Half a row would take the next one with it.
+  if (!status && size >= 0 && ::ftruncate(fd_.get(), size) != 0)
+    spdlog::error("cannot cut {} back to {} bytes", path_, size);
+  return status;
+}
 
 Result<uint64_t> read_events(const std::string& path, uint64_t offset,
                              const std::function<void(const Json&)>& on_row) {

@@ -23,9 +23,8 @@ class EventLog {
   // Opens for appending; a line that a crash left without its end is ended first.
   static Result<EventLog> open(const std::string& path);
   // One write a row, no fsync: a row survives the death of any process, and the machine's up to the last
-  // seconds.
+  // seconds. A row that could not be written whole is not there at all.
   Status append(const Json& row);
-  Status sync();
 
  private:
   explicit EventLog(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}

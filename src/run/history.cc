@@ -2,18 +2,29 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/text.h"
 #include "run/events.h"
 
 namespace bitctl {
+namespace {
+
+constexpr uint64_t kLastSecond = 253402300799;  // of the year 9999
+
+double time_of(const Json& row) {
+  return std::clamp(get_finite(row, "t").value_or(0), 0.0, static_cast<double>(kLastSecond));
+}
+
+}  // namespace
+
 void History::set_message(std::string message) {
   pulse.message = warning_.empty() ? std::move(message) : message + " · " + warning_;
 }
 
 void History::apply_progress(const Json& row) {
-  const double t = get_finite(row, "t").value_or(0);
+  const double t = time_of(row);
   step = get_unsigned(row, "step").value_or(step);
   total_steps = get_unsigned(row, "total_steps").value_or(total_steps);
   lr = get_finite(row, "lr").value_or(lr);
@@ -40,16 +51,21 @@ void History::apply_progress(const Json& row) {
     message = total_steps > 0 ? fmt::format("step {}/{}", step, total_steps) : fmt::format("step {}", step);
   }
   if (const std::string bad = get_text(row, "non_finite_loss", ""); !bad.empty())
-    message = fmt::format("loss is {} at step {}", bad, get_unsigned(row, "non_finite_step").value_or(step));
+    non_finite_ =
+        fmt::format("loss is {} at step {}", bad, get_unsigned(row, "non_finite_step").value_or(step));
+  else if (row.contains("loss"))
+    non_finite_.clear();
+  if (!non_finite_.empty()) message = non_finite_;
   set_message(std::move(message));
 }
 
 void History::apply(const Json& row) {
   const std::string kind = get_text(row, "kind", "");
-  const double t = get_finite(row, "t").value_or(0);
+  const double t = time_of(row);
   // A trainer's own PULSE brings its own time.
   const auto stamp = [&] {
-    pulse.timestamp = static_cast<int64_t>(std::floor(get_finite(row, "stamp").value_or(t)));
+    const auto own = get_unsigned(row, "stamp");
+    pulse.timestamp = own ? static_cast<int64_t>(std::min(*own, kLastSecond)) : static_cast<int64_t>(t);
   };
   if (started == 0) started = t;
   attempt = static_cast<int>(get_unsigned(row, "attempt").value_or(static_cast<uint64_t>(attempt)));
@@ -63,12 +79,14 @@ void History::apply(const Json& row) {
     supervisor = process_id_from(row);
     socket = get_text(row, "socket", "");
     isolation = get_text(row, "isolation", "");
+    state = "waiting";
     pulse.status = TrainingState::running;
     set_message(attempt == 0 ? "Starting…" : "Resuming…");
     stamp();
   } else if (kind == "spawned") {
     state = "running";
     reported_ = false;
+    non_finite_.clear();
     pulse.status = TrainingState::running;
     set_message(attempt <= 1 ? "Starting…" : fmt::format("attempt {}: starting…", attempt));
     stamp();
@@ -105,8 +123,9 @@ void History::apply(const Json& row) {
     pulse.status = TrainingState::done;
     if (pulse.total_epochs > 0) pulse.epoch = pulse.total_epochs;
     const std::string took = format_duration(from_seconds(get_finite(row, "seconds").value_or(0)));
-    set_message(step > 0 ? fmt::format("finished in {}, final loss {:.4f}", took, pulse.loss)
-                         : "finished in " + took);
+    set_message(!non_finite_.empty() ? fmt::format("finished in {}; {}", took, non_finite_)
+                : step > 0           ? fmt::format("finished in {}, final loss {:.4f}", took, pulse.loss)
+                                     : "finished in " + took);
     stamp();
   } else if (kind == "failed") {
     state = "failed";

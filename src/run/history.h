@@ -52,7 +52,8 @@ struct History {
   void apply_progress(const Json& row);
   void set_message(std::string message);
 
-  std::string warning_;  // stays behind the message until its cause is gone
+  std::string warning_;     // stays behind the message until its cause is gone
+  std::string non_finite_;  // in the message's place, until a finite loss is reported
   uint64_t first_step_ = 0;
   double first_time_ = 0;
   double last_time_ = 0;

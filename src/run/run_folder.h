@@ -25,7 +25,6 @@ class RunFolder {
   std::string own_log() const { return path_ + "/logs/bitctl.log"; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }
   std::string checkpoints_lock() const { return checkpoints() + "/.lock"; }
-  std::string writer_lock() const { return checkpoints() + "/.writer.lock"; }
   std::string model() const { return path_ + "/model"; }
 
  private:

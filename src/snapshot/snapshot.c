@@ -71,27 +71,18 @@ static void wake(int wake_fd) {
   }
 }
 
-void bitctl_snapshot_commit(bitctl_control* page, uint32_t gen, int slot, const uint64_t* used, size_t files,
-                            int final_one, int wake_fd) {
+int bitctl_snapshot_commit(bitctl_control* page, uint32_t gen, int slot, const uint64_t* used, size_t files,
+                           int final_one, int wake_fd) {
   bitctl_slot* s = &bank_of(page, gen)[slot];
   for (size_t i = 0; i < BITCTL_MAX_FILES; ++i) bitctl_store64(&s->used[i], i < files ? used[i] : 0);
   bitctl_store32(&s->final, final_one ? 1 : 0);
-  bitctl_slot_move(s, BITCTL_SLOT_WRITING, BITCTL_SLOT_READY);
+  if (!bitctl_slot_move(s, BITCTL_SLOT_WRITING, BITCTL_SLOT_READY)) return -1;
   wake(wake_fd);
+  return 0;
 }
 
 void bitctl_snapshot_abandon(bitctl_control* page, uint32_t gen, int slot) {
   bitctl_slot_move(&bank_of(page, gen)[slot], BITCTL_SLOT_WRITING, BITCTL_SLOT_FREE);
-}
-
-int bitctl_snapshot_find(const bitctl_control* page, uint32_t gen, uint64_t step) {
-  for (int i = 0; i < BITCTL_SLOTS; ++i) {
-    const bitctl_slot* slot = slot_at(page, gen, i);
-    if (bitctl_slot_is_complete(bitctl_load32(&slot->state)) && bitctl_load32(&slot->gen) == gen &&
-        bitctl_load64(&slot->step) == step)
-      return i;
-  }
-  return -1;
 }
 
 int bitctl_snapshot_await(const bitctl_control* page, uint32_t gen, int slot, uint64_t bytes,

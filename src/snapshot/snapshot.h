@@ -30,15 +30,14 @@ int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uin
 /* memcpy of every item. */
 void bitctl_snapshot_copy(const bitctl_copy* items, size_t count);
 
-/* WRITING -> READY, then wakes the writer through the eventfd. `used`: bytes of each of `files` files. */
-void bitctl_snapshot_commit(bitctl_control* page, uint32_t gen, int slot, const uint64_t* used, size_t files,
-                            int final_one, int wake_fd);
+/* WRITING -> READY, then wakes the writer through the eventfd. `used`: bytes of each of `files` files. 0; -1
+ * where the slot is not WRITING any more: the supervisor took its writer for dead, and there is no snapshot.
+ */
+int bitctl_snapshot_commit(bitctl_control* page, uint32_t gen, int slot, const uint64_t* used, size_t files,
+                           int final_one, int wake_fd);
 
 /* WRITING -> FREE. */
 void bitctl_snapshot_abandon(bitctl_control* page, uint32_t gen, int slot);
-
-/* A complete slot of that generation and step: its index, or -1. */
-int bitctl_snapshot_find(const bitctl_control* page, uint32_t gen, uint64_t step);
 
 /* Waits until a slot that is being loaded holds at least `bytes` verified bytes: 1; 0 after `timeout_ms`; -1
  * where the load failed. */

@@ -30,10 +30,30 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
                    {"world_size", client.hello.world_size},
                    {"python", client.hello.python},
                    {"torch", client.hello.torch}});
-  if (resume_known_) welcome(client.id);
+  if (client.hello.rank == 0 && std::exchange(leader_seen_, true)) {
+    // The attempt's own launcher has started its worker anew: it goes on from the newest snapshot.
+    begin_from_newest();
+    return snapshots_->begin_attempt(now_.attempt, trainer_.pid);
+  }
+  if (resume_known_) welcome(client);
 }
 
-void Supervisor::welcome(int client) {
+// Forgets what a worker was given, and what it said.
+void Supervisor::begin_from_newest() {
+  resume_known_ = first_step_seen_ = finish_asked_ = finish_needs_model_ = false;
+  resume_.reset();
+  restored_.reset();
+  last_reported_.reset();
+}
+
+Json Supervisor::resume_message() const {
+  Json message = {{"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
+  message.update(snapshots_->arena_message(resume_->gen));
+  return message;
+}
+
+void Supervisor::welcome(const TrainerServer::Client& client) {
+  if (!welcomed_.insert(client.id).second) return;
   std::vector<int> fds = {snapshots_->control_fd(), snapshots_->wake_fd()};
   Json message = {{"type", "welcome"},
                   {"protocol", kTrainerProtocol},
@@ -43,29 +63,26 @@ void Supervisor::welcome(int client) {
                   {"checkpoint_policy", checkpoint_policy()},
                   {"resume", nullptr}};
   if (resume_) {
-    message["resume"] = {{"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
-    message["resume"].update(snapshots_->arena_message(resume_->gen));
+    message["resume"] = resume_message();
     for (const int fd : snapshots_->slot_fds(resume_->gen)) fds.push_back(fd);
   }
-  server_->send(client, message, fds);
+  server_->send(client.id, message, fds);
 }
 
-void Supervisor::on_resume(const std::optional<Resume>& resume, bool none_left) {
-  if (none_left)
-    return violate("no checkpoint of this run verifies; the damaged ones are kept as .bad-… in " +
-                   held_.folder.checkpoints());
+void Supervisor::on_resume(const std::optional<Resume>& resume) {
+  if (restored_) return;  // it has what it needs
   const bool again = resume_known_;
   resume_known_ = true;
   resume_ = resume;
-  if (!again) {
-    for (const auto& client : server_->trainers()) welcome(client.id);
-    return;
+  for (const auto& client : server_->trainers()) {
+    if (!again) {
+      welcome(client);
+    } else if (resume_) {
+      Json message = {{"type", "resume"}};
+      message.update(resume_message());
+      server_->send(client.id, message, snapshots_->slot_fds(resume_->gen));
+    }
   }
-  if (!resume_ || server_->leader() == 0) return;
-  Json message = {
-      {"type", "resume"}, {"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
-  message.update(snapshots_->arena_message(resume_->gen));
-  server_->send(server_->leader(), message, snapshots_->slot_fds(resume_->gen));
 }
 
 Json Supervisor::checkpoint_policy() const {
@@ -90,6 +107,7 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
                               message.contains("files") ? message["files"] : Json());
   } else if (type == "restored") {
     restored_ = get_unsigned(message, "step").value_or(0);
+    snapshots_->restored();
     if (*restored_ > 0)
       record("resumed", {{"step", *restored_}, {"source", resume_ ? resume_->source : "?"}});
   } else if (type == "restore_failed") {
@@ -116,8 +134,7 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
 void Supervisor::on_control(const TrainerServer::Client& client, const Json& message) {
   const std::string type = get_text(message, "type");
   if (type == "stop") {
-    if (get_flag(message, "now")) signals_seen_ = std::max(signals_seen_, 1);
-    ask_stop("bitctl stop");
+    ask_stop("bitctl stop", get_flag(message, "now") ? Urgency::now : Urgency::at_the_boundary);
     server_->send(client.id, {{"type", "ok"}});
   } else if (type == "save") {
     const uint64_t step = bitctl_load64(&snapshots_->control().step);

@@ -6,6 +6,12 @@
 #include "pulse/write.h"
 
 namespace bitctl {
+namespace {
+
+constexpr auto kPulsePace = std::chrono::seconds(1);
+constexpr size_t kMaxRefused = 100'000;
+
+}  // namespace
 
 Result<std::unique_ptr<Recorder>> Recorder::open(const RunFolder& folder, const Clock& clock) {
   auto history = read_history(folder.events());
@@ -49,20 +55,37 @@ const History& Recorder::record(std::string_view kind, Json fields) {
 
 void Recorder::flush() {
   std::unique_lock lock(mutex_);
+  flushing_ = true;
+  changed_.notify_all();
   changed_.wait(lock, [this] { return rows_.empty() && !pulse_ && !writing_; });
+  flushing_ = false;
+}
+
+bool Recorder::pulse_is_due() const {
+  if (!pulse_) return false;
+  return flushing_ || ending_ || !written_ || written_->status != pulse_->status ||
+         clock_.monotonic() >= next_pulse_;
 }
 
 void Recorder::run() {
   std::unique_lock lock(mutex_);
+  const auto something_is_due = [this] { return ending_ || !rows_.empty() || pulse_is_due(); };
   while (true) {
-    changed_.wait(lock, [this] { return ending_ || !rows_.empty() || pulse_; });
-    if (rows_.empty() && !pulse_) return;
+    if (pulse_)
+      changed_.wait_for(lock, next_pulse_ - clock_.monotonic(), something_is_due);
+    else
+      changed_.wait(lock, something_is_due);
     std::deque<Json> rows;
     rows.swap(rows_);
-    const PulseStatus pulse = *std::exchange(pulse_, std::nullopt);
+    const auto pulse = pulse_is_due() ? std::exchange(pulse_, std::nullopt) : std::nullopt;
+    if (rows.empty() && !pulse) {
+      if (ending_) return;
+      continue;
+    }
     writing_ = true;
     lock.unlock();
-    write(rows, pulse);
+    write_rows(rows);
+    if (pulse) write_pulse_file(*pulse);
     lock.lock();
     writing_ = false;
     changed_.notify_all();
@@ -70,10 +93,21 @@ void Recorder::run() {
 }
 
 // A row or a status that cannot be written is said in the log and is no reason to end a training.
-void Recorder::write(const std::deque<Json>& rows, const PulseStatus& pulse) {
-  for (const Json& row : rows)
-    if (const auto status = log_.append(row); !status) spdlog::error("{}", status.error().message);
+void Recorder::write_rows(std::deque<Json>& rows) {
+  for (Json& row : rows) refused_.push_back(std::move(row));
+  while (!refused_.empty()) {
+    if (const auto status = log_.append(refused_.front()); !status) {
+      spdlog::error("{}", status.error().message);
+      break;
+    }
+    refused_.pop_front();
+  }
+  if (refused_.size() > kMaxRefused) refused_.pop_front();
+}
+
+void Recorder::write_pulse_file(const PulseStatus& pulse) {
   if (written_ == pulse) return;
+  next_pulse_ = clock_.monotonic() + kPulsePace;
   if (const auto status = write_pulse(folder_.pulse(), pulse); !status)
     spdlog::error("{}", status.error().message);
   else

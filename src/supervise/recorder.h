@@ -1,5 +1,6 @@
 // The one who writes events.jsonl and PULSE, in a thread of its own: the loop never waits for a disk. PULSE
-// is always the fold of the rows before it.
+// is always the fold of the rows before it; it is written at most once a second, and at once where its status
+// changes. Rows that the disk refuses are kept and tried again.
 #pragma once
 
 #include <condition_variable>
@@ -33,7 +34,9 @@ class Recorder {
  private:
   Recorder(RunFolder folder, EventLog log, History history, const Clock& clock);
   void run();
-  void write(const std::deque<Json>& rows, const PulseStatus& pulse);
+  bool pulse_is_due() const;
+  void write_rows(std::deque<Json>& rows);
+  void write_pulse_file(const PulseStatus& pulse);
 
   RunFolder folder_;
   EventLog log_;
@@ -46,8 +49,11 @@ class Recorder {
   std::deque<Json> rows_;
   std::optional<PulseStatus> pulse_;  // the newest; what was not written yet is replaced
   bool writing_ = false;
+  bool flushing_ = false;
   bool ending_ = false;
-  std::optional<PulseStatus> written_;  // of the thread alone
+  std::optional<PulseStatus> written_;  // these three of the thread alone
+  Mono next_pulse_{};
+  std::deque<Json> refused_;
   std::thread thread_;
 };
 

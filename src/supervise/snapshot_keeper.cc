@@ -16,7 +16,9 @@
 namespace bitctl {
 namespace {
 
-constexpr int kMaxWriterStarts = 5;
+constexpr int kMaxWriterDeaths = 5;  // without a commit between them
+constexpr int kMaxEarlyDeaths = 2;   // then it is started without the engine, which may be what kills it
+constexpr Duration kWriterBackoff = std::chrono::milliseconds(100);
 
 bool is_busy(uint32_t state) {
   return state == BITCTL_SLOT_WRITING || state == BITCTL_SLOT_PERSISTING || state == BITCTL_SLOT_LOADING;
@@ -35,6 +37,7 @@ SnapshotKeeper::SnapshotKeeper(EventLoop& loop, RunFolder folder, WriterOptions 
 SnapshotKeeper::~SnapshotKeeper() {
   if (link_) loop_.unwatch(link_.get());
   if (writer_.pidfd) loop_.unwatch(writer_.pidfd.get());
+  loop_.cancel(writer_timer_);
 }
 
 Status SnapshotKeeper::start() {
@@ -44,6 +47,9 @@ Status SnapshotKeeper::start() {
   control_fd_ = std::move(control->second);
   wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   on_disk_ = step_folders(folder_.checkpoints());
+  // What a killed trainer or writer left half-made; nobody works in these two yet.
+  sweep_stages(folder_.checkpoints() + "/.side");
+  sweep_stages(folder_.path());
   return spawn_writer();
 }
 
@@ -61,15 +67,16 @@ Status SnapshotKeeper::spawn_writer() {
   if (!spawned) return forward(std::move(spawned));
   writer_ = std::move(*spawned);
   link_ = std::move(pair->first);
-  ++writer_starts_;
+  writer_ready_ = false;
   loop_.watch(writer_.pidfd.get(), EPOLLIN, [this](uint32_t) { on_writer_exit(); });
   loop_.watch(link_.get(), EPOLLIN, [this](uint32_t) { on_writer_message(); });
   callbacks_.on_writer(writer_.pid);
   for (auto& [gen, generation] : generations_) {
     generation.ready = false;
-    generation.for_load = loading_ && loading_->gen == gen;
+    generation.for_load = generation.for_load || (loading_ && loading_->gen == gen);
     send({{"type", "arena"}, {"gen", gen}, {"files", to_json(generation.layout)["files"]}}, slot_fds(gen));
   }
+  if (leader_ > 0) send({{"type", "attempt"}, {"leader", leader_}});
   return {};
 }
 
@@ -83,13 +90,21 @@ void SnapshotKeeper::on_writer_exit() {
   link_.reset();
   if (draining_) return drained(*status == ExitStatus{false, 0});
   callbacks_.record("writer_died", {{"code", status->as_exit_code()}});
-  if (writer_starts_ >= kMaxWriterStarts) {
-    callbacks_.record("persist_failed",
-                      {{"step", 0}, {"reason", "the checkpoint writer died too often; see logs/bitctl.log"}});
-    return;
-  }
+  early_deaths_ = writer_ready_ ? 0 : early_deaths_ + 1;
+  if (early_deaths_ >= kMaxEarlyDeaths) options_.engine.clear();
+  if (++writer_deaths_ >= kMaxWriterDeaths)
+    return callbacks_.on_writer_lost(
+        fmt::format("the checkpoint writer died {} times without saving anything; see {}", writer_deaths_,
+                    folder_.own_log()));
+  if (writer_deaths_ == 1) return start_writer_again();
+  writer_timer_ =
+      loop_.call_after(kWriterBackoff * (1 << (writer_deaths_ - 2)), [this] { start_writer_again(); });
+}
+
+void SnapshotKeeper::start_writer_again() {
+  writer_timer_ = 0;
   if (const auto again = spawn_writer(); !again)
-    spdlog::error("no checkpoint writer: {}", again.error().message);
+    callbacks_.on_writer_lost("no checkpoint writer: " + again.error().message);
 }
 
 void SnapshotKeeper::on_writer_message() {
@@ -112,6 +127,7 @@ void SnapshotKeeper::handle(const Json& message) {
   Json fields = message;
   fields.erase("type");
   if (type == "ready") {
+    writer_ready_ = true;
     callbacks_.record("writer_ready", fields);
   } else if (type == "arena_ready" || type == "arena_failed") {
     const auto found = generations_.find(static_cast<uint32_t>(get_unsigned(message, "gen").value_or(0)));
@@ -123,7 +139,7 @@ void SnapshotKeeper::handle(const Json& message) {
     if (std::exchange(generation.for_load, false)) {
       if (generation.ready) return begin_load(found->first);
       drop_generation(found->first);
-      return offer(std::nullopt, true);
+      return no_resume("no memory to load the checkpoint: " + failure);
     }
     if (const int request = std::exchange(generation.request, 0); request > 0)
       callbacks_.on_arena(request, generation.ready ? found->first : 0, failure);
@@ -134,6 +150,7 @@ void SnapshotKeeper::handle(const Json& message) {
     std::sort(on_disk_.begin(), on_disk_.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
     longest_save_ =
         std::max<Duration>(longest_save_, std::chrono::milliseconds(get_unsigned(message, "ms").value_or(0)));
+    writer_deaths_ = 0;
     callbacks_.record("committed", fields);
     drop_old_generations();
   } else if (type == "retained") {
@@ -144,14 +161,20 @@ void SnapshotKeeper::handle(const Json& message) {
     callbacks_.record("retained", fields);
   } else if (type == "failed") {
     callbacks_.record("persist_failed", fields);
+    // The image that the attempt was to begin with is not what it says it is.
+    if (get_flag(message, "final") && offered_ && offered_->source == "memory" && offered_->step == step)
+      load_next_candidate();
   } else if (type == "reader_in_the_way") {
     callbacks_.record("reader_in_the_way", fields);
   } else if (type == "loaded") {
     loading_.reset();
   } else if (type == "load_failed") {
+    fields.erase("damaged");
     callbacks_.record("checkpoint_bad", fields);
-    std::erase_if(on_disk_, [&](const StepFolder& f) { return f.step == step; });
     loading_.reset();
+    // A disk or a lock that fails says nothing about the checkpoint; an older one would undo what it holds.
+    if (!get_flag(message, "damaged")) return no_resume(get_text(message, "reason"));
+    std::erase_if(on_disk_, [&](const StepFolder& f) { return f.step == step; });
     load_next_candidate();
   } else if (type == "finished") {
     callbacks_.on_finished(step);
@@ -163,8 +186,16 @@ void SnapshotKeeper::handle(const Json& message) {
     make_arena(*std::exchange(waiting_arena_, std::nullopt));
 }
 
-void SnapshotKeeper::begin_attempt(int number) {
+void SnapshotKeeper::begin_attempt(int number, pid_t leader) {
   attempt_ = static_cast<uint32_t>(number);
+  leader_ = leader;
+  send({{"type", "attempt"}, {"leader", leader}});
+  discard_unfinished(*control_);
+  // A load that is on its way is offered when its memory is there.
+  if (std::any_of(generations_.begin(), generations_.end(),
+                  [](const auto& g) { return g.second.for_load; }) ||
+      (waiting_arena_ && waiting_arena_->for_load))
+    return;
   const auto memory = newest_complete(*control_);
   const bool usable = memory && generations_.contains(memory->gen);
   if (usable && (on_disk_.empty() || memory->step >= on_disk_.front().step))
@@ -191,11 +222,12 @@ void SnapshotKeeper::load_next_candidate() {
     }
     callbacks_.record("checkpoint_bad", fields);
   }
-  offer(std::nullopt, true);
+  no_resume("no checkpoint of this run verifies; the damaged ones are kept as .bad-… in " +
+            folder_.checkpoints());
 }
 
 void SnapshotKeeper::begin_load(uint32_t gen) {
-  if (on_disk_.empty()) return offer(std::nullopt, true);
+  if (on_disk_.empty()) return load_next_candidate();
   const StepFolder& folder = on_disk_.front();
   bitctl_slot& slot = control_->slots[gen % BITCTL_BANKS][0];
   bitctl_store32(&slot.gen, gen);
@@ -209,11 +241,18 @@ void SnapshotKeeper::begin_load(uint32_t gen) {
   offer(loading_);
 }
 
-void SnapshotKeeper::offer(std::optional<Resume> resume, bool none_left) {
-  callbacks_.on_resume(resume, none_left);
+void SnapshotKeeper::offer(std::optional<Resume> resume) {
+  offered_ = resume;
+  callbacks_.on_resume(resume);
+}
+
+void SnapshotKeeper::no_resume(const std::string& reason) {
+  offered_.reset();
+  callbacks_.on_no_resume(reason);
 }
 
 void SnapshotKeeper::trainer_is_dead() {
+  leader_ = 0;
   discard_unfinished(*control_);
   waiting_arena_.reset();
   send({{"type", "trainer_dead"}});
@@ -246,7 +285,7 @@ void SnapshotKeeper::make_arena(Pending pending) {
     return;
   }
   const auto fail_with = [&](const std::string& reason) {
-    if (pending.for_load) return offer(std::nullopt, true);
+    if (pending.for_load) return no_resume("no memory to load the checkpoint: " + reason);
     callbacks_.on_arena(pending.request, 0, reason);
   };
   std::vector<uint32_t> same_bank;
@@ -291,11 +330,15 @@ void SnapshotKeeper::drop_old_generations() {
   }
 }
 
-Json SnapshotKeeper::arena_message(uint32_t gen) const { return to_json(generations_.at(gen).layout); }
+Json SnapshotKeeper::arena_message(uint32_t gen) const {
+  const auto found = generations_.find(gen);
+  return found == generations_.end() ? Json::object() : to_json(found->second.layout);
+}
 
 std::vector<int> SnapshotKeeper::slot_fds(uint32_t gen) const {
   std::vector<int> fds;
-  for (const Fd& fd : generations_.at(gen).slots) fds.push_back(fd.get());
+  if (const auto found = generations_.find(gen); found != generations_.end())
+    for (const Fd& fd : found->second.slots) fds.push_back(fd.get());
   return fds;
 }
 
@@ -312,6 +355,10 @@ std::optional<uint64_t> SnapshotKeeper::newest_step() {
 
 void SnapshotKeeper::drain() {
   draining_ = true;
+  if (writer_timer_ != 0) {
+    loop_.cancel(writer_timer_);
+    start_writer_again();
+  }
   if (!writer_.pidfd) return drained(!newest_ready(*control_));
   send({{"type", "shutdown"}});
 }

@@ -33,12 +33,15 @@ class SnapshotKeeper {
     // The arena that request `number` asked for can be mapped, or why not (then gen is 0).
     std::function<void(int number, uint32_t gen, const std::string& failure)> on_arena;
     // What the attempt resumes from is there to be mapped (nothing: it starts fresh); called once for each
-    // attempt, and again where a checkpoint turned out to be damaged. `none_left`: there were some, and none
-    // verifies.
-    std::function<void(const std::optional<Resume>&, bool none_left)> on_resume;
+    // attempt, and again where a checkpoint turned out to be damaged.
+    std::function<void(const std::optional<Resume>&)> on_resume;
+    // There are checkpoints, and none can be resumed from.
+    std::function<void(const std::string& reason)> on_no_resume;
     std::function<void(uint64_t step)> on_finished;  // <run>/model is there
     std::function<void(const std::string& reason)> on_finish_failed;
     std::function<void(pid_t)> on_writer;  // it has been started
+    std::function<void(const std::string& reason)>
+        on_writer_lost;  // for good: nothing will be saved any more
     std::function<void(bool all_written)> on_drained;
   };
 
@@ -46,8 +49,11 @@ class SnapshotKeeper {
   ~SnapshotKeeper();
 
   Status start();
-  // Before a spawn: decides from what attempt `number` resumes; the answer comes through on_resume.
-  void begin_attempt(int number);
+  // Decides from what attempt `number`, led by `leader`, resumes; the answer comes through on_resume. Again
+  // for a worker that the attempt's own launcher starts anew: nobody writes a snapshot at that moment.
+  void begin_attempt(int number, pid_t leader);
+  // The trainer has put back what it was offered.
+  void restored() { offered_.reset(); }
   void trainer_is_dead();
   void request_arena(int number, const Json& files);
   // Lets the writer finish what is READY and go.
@@ -81,6 +87,7 @@ class SnapshotKeeper {
   };
 
   Status spawn_writer();
+  void start_writer_again();
   void on_writer_exit();
   void on_writer_message();
   void handle(const Json& message);
@@ -92,7 +99,8 @@ class SnapshotKeeper {
   void drop_old_generations();
   void load_next_candidate();
   void begin_load(uint32_t gen);
-  void offer(std::optional<Resume> resume, bool none_left = false);
+  void offer(std::optional<Resume> resume);
+  void no_resume(const std::string& reason);
   void drained(bool all_written);
 
   EventLoop& loop_;
@@ -106,7 +114,11 @@ class SnapshotKeeper {
   Fd wake_;
   Spawned writer_;
   Fd link_;
-  int writer_starts_ = 0;
+  int writer_deaths_ = 0;  // since the last commit
+  int early_deaths_ = 0;   // in a row, before it was ready
+  bool writer_ready_ = false;
+  EventLoop::TimerId writer_timer_ = 0;
+  pid_t leader_ = 0;
   bool draining_ = false;
 
   std::map<uint32_t, Generation> generations_;
@@ -114,6 +126,7 @@ class SnapshotKeeper {
   std::optional<Pending> waiting_arena_;  // until a bank is free
   std::vector<StepFolder> on_disk_;       // newest first
   std::optional<Resume> loading_;         // while the writer reads it
+  std::optional<Resume> offered_;
   uint32_t attempt_ = 0;
   Duration longest_save_{};
 };

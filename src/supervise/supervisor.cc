@@ -97,8 +97,8 @@ Result<int> Supervisor::run() {
           .record = [this](std::string_view kind, Json fields) { record(kind, std::move(fields)); },
           .on_arena = [this](int request, uint32_t gen,
                              const std::string& why) { on_arena(request, gen, why); },
-          .on_resume = [this](const std::optional<Resume>& resume,
-                              bool none_left) { on_resume(resume, none_left); },
+          .on_resume = [this](const std::optional<Resume>& resume) { on_resume(resume); },
+          .on_no_resume = [this](const std::string& reason) { violate(reason); },
           .on_finished =
               [this](uint64_t step) {
                 model_published_ = true;
@@ -111,6 +111,7 @@ Result<int> Supervisor::run() {
                 server_->send(server_->leader(), {{"type", "finish_failed"}, {"reason", reason}});
               },
           .on_writer = [this](pid_t pid) { isolation_->exclude(pid); },
+          .on_writer_lost = [this](const std::string& reason) { on_writer_lost(reason); },
           .on_drained =
               [this](bool all_written) {
                 snapshot_lost_ = !all_written;
@@ -210,11 +211,10 @@ void Supervisor::start_attempt() {
   const int attempt = recorder_->history().attempt + 1;
   recorder_->set_attempt(attempt);
   now_ = AttemptRecord{.attempt = attempt};
-  now_.snapshot = snapshots_->newest_step();
-  resume_known_ = first_step_seen_ = finish_asked_ = finish_needs_model_ = false;
-  resume_.reset();
-  restored_.reset();
-  last_reported_.reset();
+  now_.snapshot_before = snapshots_->newest_step();
+  leader_seen_ = false;
+  welcomed_.clear();
+  begin_from_newest();
   progress_.reset();
   token_ = random_token();
   server_->expect(attempt, token_);
@@ -222,9 +222,9 @@ void Supervisor::start_attempt() {
 
   SpawnPlan plan = spawn_plan(attempt);
   const auto leaf = isolation_->new_attempt(attempt);
-  if (!leaf) spdlog::error("{}", leaf.error().message);
-  plan.cgroup = leaf ? *leaf : -1;
-  auto spawned = spawn(plan);
+  if (leaf) plan.cgroup = *leaf;
+  // Outside its leaf nobody would see the tree any more.
+  auto spawned = leaf ? spawn(plan) : Result<Spawned>(tl::unexpected(leaf.error()));
   attempt_started_ = loop_.now();
   if (!spawned) {
     record("spawn_failed", {{"reason", spawned.error().message}});
@@ -240,7 +240,8 @@ void Supervisor::start_attempt() {
   loop_.watch(trainer_.pidfd.get(), EPOLLIN, [this](uint32_t) { on_leader_exit(); });
   feed(Event::started);
   record("spawned", {{"pid", trainer_.pid}});
-  snapshots_->begin_attempt(attempt);
+  snapshots_->begin_attempt(attempt, trainer_.pid);
+  if (!writer_lost_.empty()) return violate(writer_lost_);
   if (pulse_source_) pulse_source_->start(unix_seconds(system_clock().wall()));
   if (stop_asked_) feed(Event::stop_asked);
 }
@@ -316,6 +317,8 @@ void Supervisor::on_leader_exit() {
 }
 
 void Supervisor::decide_next() {
+  server_->read_everything();  // its last words
+  flush_progress();
   snapshots_->trainer_is_dead();
   // The control page knows steps whose report was still on its way.
   now_.last_step =
@@ -365,21 +368,22 @@ void Supervisor::finish() {
 
 void Supervisor::on_signal() {
   while (const int signal = next_signal(signals_.get())) {
-    if (signal == SIGINT || signal == SIGTERM) ask_stop(signal_name(signal));
+    if (signal == SIGINT || signal == SIGTERM)
+      ask_stop(signal_name(signal), stop_asked_ ? Urgency::now : Urgency::at_the_boundary);
     if (signal == SIGCHLD) reap_orphans();
     // SIGHUP: a closed terminal stops nothing.
   }
 }
 
-void Supervisor::ask_stop(const std::string& by) {
-  ++signals_seen_;
-  record("stop_requested", {{"by", by}, {"now", signals_seen_ > 1}});
-  view_.on_notice(signals_seen_ > 1
-                      ? "stopping now"
-                      : "stopping at the next step boundary, with a checkpoint (again: stop now)");
+void Supervisor::ask_stop(const std::string& by, Urgency urgency) {
+  const bool at_once = urgency == Urgency::now;
+  if (stop_asked_ && !at_once) return;
+  record("stop_requested", {{"by", by}, {"now", at_once}});
+  view_.on_notice(at_once ? "stopping now"
+                          : "stopping at the next step boundary, with a checkpoint (again: stop now)");
   stop_asked_ = true;
   now_.stop_asked = true;
-  feed(signals_seen_ > 1 ? Event::stop_now : Event::stop_asked);
+  feed(at_once ? Event::stop_now : Event::stop_asked);
 }
 
 // As sub-reaper we are given the trainer's orphans; its own end and the writer's are told by their pidfds.
@@ -394,10 +398,20 @@ void Supervisor::reap_orphans() {
 }
 
 void Supervisor::violate(const std::string& reason) {
-  if (state_ != State::running && state_ != State::stopping) return;
+  // The last words of one that has ended already count as well, unless its end was wanted.
+  const bool has_ended = state_ == State::killing || state_ == State::deciding;
+  if (has_ended ? stop_asked_ || !now_.violation.empty()
+                : state_ != State::running && state_ != State::stopping)
+    return;
   now_.violation = reason;
   record("violation", {{"reason", reason}});
   feed(Event::violation);
+}
+
+// A training whose work nobody saves is not kept alive.
+void Supervisor::on_writer_lost(const std::string& reason) {
+  writer_lost_ = reason;
+  violate(reason);
 }
 
 // No news is written down every 10 s as long as we vouch for the trainer; a file that stops moving is a real
@@ -406,9 +420,9 @@ void Supervisor::restamp() {
   restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
   if (unix_seconds(system_clock().wall()) - recorder_->history().pulse.timestamp < kRestampEvery.count())
     return;
-  // A PULSE file of the trainer's own brings its own time with it.
-  if (pulse_source_ && now_.reports_progress) return;
   const bool trainer_runs = state_ == State::running || state_ == State::stopping;
+  // A PULSE file of the trainer's own brings its own time with it.
+  if (trainer_runs && pulse_source_ && now_.reports_progress) return;
   const Observation seen{static_cast<bool>(trainer_.pidfd), trainer_.pidfd ? state_of(trainer_.pid) : '\0'};
   if (!trainer_runs || is_healthy(seen)) record("restamped");
 }

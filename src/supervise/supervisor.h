@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -66,11 +67,15 @@ class Supervisor {
   void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
   void take_progress(const Progress& progress);
   void on_arena(int request, uint32_t gen, const std::string& failure);
-  void on_resume(const std::optional<Resume>& resume, bool none_left);
+  void on_resume(const std::optional<Resume>& resume);
+  void on_writer_lost(const std::string& reason);
   void violate(const std::string& reason);
-  void ask_stop(const std::string& by);
+  enum class Urgency { at_the_boundary, now };
+  void ask_stop(const std::string& by, Urgency urgency = Urgency::at_the_boundary);
 
-  void welcome(int client);
+  void begin_from_newest();
+  void welcome(const TrainerServer::Client& client);
+  Json resume_message() const;
   void record(std::string_view kind, Json fields = Json::object());
   void flush_progress();
   void schedule_progress();
@@ -101,6 +106,8 @@ class Supervisor {
 
   // of the attempt that runs
   AttemptRecord now_;
+  bool leader_seen_ = false;
+  std::set<int> welcomed_;
   bool resume_known_ = false;
   std::optional<Resume> resume_;
   std::optional<uint64_t> restored_;  // the step that the trainer says it goes on from
@@ -115,7 +122,7 @@ class Supervisor {
   Decision decision_;
   bool stop_asked_ = false;
   bool snapshot_lost_ = false;  // the newest one could not be put on disk
-  int signals_seen_ = 0;
+  std::string writer_lost_;     // why nothing can be saved any more
   EventLoop::TimerId grace_timer_ = 0;
   EventLoop::TimerId progress_timer_ = 0;
   EventLoop::TimerId restamp_timer_ = 0;

@@ -14,6 +14,7 @@ namespace bitctl {
 namespace {
 
 constexpr size_t kMaxConnections = 256;
+constexpr int kMaxUnread = 4096;
 
 // A folder that only we can enter; one that stands there with another owner or mode is a trap.
 Status private_folder(const std::string& path) {
@@ -78,22 +79,33 @@ void TrainerServer::accept() {
   connections_[id] = std::move(connection);
 }
 
-void TrainerServer::receive(int id) {
+bool TrainerServer::receive(int id) {
   const auto found = connections_.find(id);
-  if (found == connections_.end()) return;
+  if (found == connections_.end()) return false;
   Connection& connection = found->second;
   auto message = receive_message(connection.fd.get());
-  if (!message && message.error().kind == ErrorKind::timeout) return;
-  if (!message || message->closed()) return drop(id);
-  const auto json = message_from(message->bytes);
-  if (!json) {
-    spdlog::warn("pid {}: {}", connection.peer.pid, json.error().message);
-    return;
+  if (!message && message.error().kind == ErrorKind::timeout) return false;
+  if (!message || message->closed()) {
+    drop(id);
+    return false;
   }
-  if (!connection.known)
+  const auto json = message_from(message->bytes);
+  if (!json)
+    spdlog::warn("pid {}: {}", connection.peer.pid, json.error().message);
+  else if (!connection.known)
     greet(connection, *json);
   else
     callbacks_.on_message(connection.client, *json);
+  return true;
+}
+
+void TrainerServer::read_everything() {
+  std::vector<int> ids;
+  for (const auto& [id, connection] : connections_) ids.push_back(id);
+  // Bounded: one that lives on may talk for ever.
+  for (const int id : ids)
+    for (int i = 0; i < kMaxUnread && receive(id); ++i) {
+    }
 }
 
 void TrainerServer::greet(Connection& connection, const Json& message) {

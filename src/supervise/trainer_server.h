@@ -36,6 +36,9 @@ class TrainerServer {
   // From now on only trainers of this attempt with this token are let in; those of an earlier one are closed.
   void expect(int attempt, const std::string& token);
 
+  // Hands on everything that has been said and not yet been read, of the dead, too.
+  void read_everything();
+
   void send(int client, const Json& message, const std::vector<int>& fds = {});
   std::vector<Client> trainers() const;
   // The trainer of rank 0; its id is 0 where none is connected.
@@ -51,7 +54,7 @@ class TrainerServer {
   };
 
   void accept();
-  void receive(int id);
+  bool receive(int id);  // false where nothing was there
   void greet(Connection& connection, const Json& message);
   void refuse(int id, const std::string& reason);
   void drop(int id);

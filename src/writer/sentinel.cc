@@ -15,19 +15,20 @@
 namespace bitctl {
 
 void Sentinel::end_tree() {
-  const auto history = read_history(folder_.events());
-  run_had_ended_ =
-      history && (history->state == "done" || history->state == "stopped" || history->state == "failed");
   const auto description = parse_strict_json(isolation_);
   if (!description) return;
   const auto isolation = Isolation::rebuild(*description);
-  // Nothing else may be waited for here: the tree has a second to be gone.
+  isolation->set_leader(leader_);
+  // Before anything else, and above all before a look at a disk: the tree has a second to be gone.
   for (int pass = 0; pass < 500 && !isolation->is_empty(); ++pass) {
     isolation->kill_tree();
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   if (!isolation->is_empty())
     spdlog::error("writer: processes {} cannot be killed", fmt::join(isolation->pids(), ", "));
+  const auto history = read_history(folder_.events());
+  run_had_ended_ =
+      history && (history->state == "done" || history->state == "stopped" || history->state == "failed");
   if (!run_had_ended_)
     append(event_row("failed", 0, system_clock().wall()),
            {{"reason", fmt::format("bitctl itself was killed at step {}", history ? history->step : 0)}});

@@ -5,6 +5,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/exit_code.h"
 #include "base/replace_file.h"
 #include "base/seqpacket.h"
@@ -21,6 +23,7 @@ namespace {
 using std::chrono::seconds;
 
 constexpr int kTriesBeforeLeaving = 3;
+constexpr size_t kStepsPerMessage = 1000;
 
 Duration retry_delay(int failures) { return seconds(std::min(30, 1 << std::min(failures - 1, 5))); }
 
@@ -78,8 +81,10 @@ void Writer::on_message() {
   } else if (type == "drop_arena") {
     arenas_.erase(static_cast<uint32_t>(get_unsigned(*json, "gen").value_or(0)));
   } else if (type == "trainer_dead") {
-    discard_unfinished(*control_);
+    sentinel_.set_leader(0);
     persist_next();
+  } else if (type == "attempt") {
+    sentinel_.set_leader(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)));
   } else if (type == "load") {
     load(*json);
   } else if (type == "shutdown") {
@@ -138,8 +143,12 @@ void Writer::load(const Json& message) {
       status = tl::unexpected(manifest.error());
     Json answer = {{"type", "loaded"}, {"step", step.step}};
     if (!status) {
-      answer = {{"type", "load_failed"}, {"step", step.step}, {"reason", status.error().message}};
-      if (status.error().kind == ErrorKind::damaged) {
+      const bool damaged = status.error().kind == ErrorKind::damaged;
+      answer = {{"type", "load_failed"},
+                {"step", step.step},
+                {"damaged", damaged},
+                {"reason", status.error().message}};
+      if (damaged) {
         const auto lock =
             FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, seconds(2));
         if (const auto aside = set_aside(step.path)) answer["aside"] = *aside;
@@ -159,11 +168,14 @@ void Writer::on_wake() {
 // The newest READY snapshot; older ones that still wait are superseded by it.
 void Writer::persist_next() {
   if (persisting_) return;
-  const auto ready = newest_ready(*control_);
+  auto ready = newest_ready(*control_);
   if (!ready) return;
   const auto arena = arenas_.find(ready->gen);
   if (arena == arenas_.end()) return;
   if (!bitctl_slot_move(slot_of(*ready), BITCTL_SLOT_READY, BITCTL_SLOT_PERSISTING)) return;
+  // The trainer may have written it once more between the look and the move.
+  for (const SlotView& now : slots_of(*control_))
+    if (now.bank == ready->bank && now.index == ready->index) ready = now;
   for (const SlotView& other : slots_of(*control_))
     if (other.state == BITCTL_SLOT_READY && other.seq < ready->seq)
       bitctl_slot_move(slot_of(other), BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
@@ -198,13 +210,16 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena) {
                     {"ms", std::chrono::duration_cast<std::chrono::milliseconds>(took).count()},
                     {"unchanged", done.unchanged},
                     {"tensor_check", manifest.tensor_check},
-                    {"non_finite", manifest.non_finite}};
+                    {"non_finite", manifest.non_finite.size()}};
     inbox_.post([this, message] { send(message); });
   };
   save.retain = [&] {
-    const auto deleted = retain(folder_.checkpoints(), options_.retention, {});
-    if (!deleted.empty())
-      inbox_.post([this, deleted] { send({{"type", "retained"}, {"deleted", deleted}}); });
+    const auto deleted = retain(folder_.checkpoints(), options_.retention, {slot.step});
+    for (size_t at = 0; at < deleted.size(); at += kStepsPerMessage) {
+      const size_t count = std::min(kStepsPerMessage, deleted.size() - at);
+      const std::vector<uint64_t> some(deleted.begin() + at, deleted.begin() + at + count);
+      inbox_.post([this, some] { send({{"type", "retained"}, {"deleted", some}}); });
+    }
   };
   auto saved = save_step(folder_.checkpoints(), *image, save);
   const Status status = saved ? Status() : Status(tl::unexpected(saved.error()));
@@ -244,6 +259,8 @@ void Writer::after_persist(SlotView slot, const Status& status, bool retry) {
           {"reason", status.error().message},
           {"errno", status.error().errno_value},
           {"final", !retry}});
+    if (slot.final && !retry)
+      send({{"type", "finish_failed"}, {"step", slot.step}, {"reason", status.error().message}});
   }
   if (leave_if_done()) return;
   if (failures_ > 0 && retry) {

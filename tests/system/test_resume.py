@@ -89,6 +89,66 @@ def test_writer_killed_mid_run(start, tmp_path, uninterrupted):
     assert run.pulse()["status"] == "done"
 
 
+def test_writer_killed_at_the_start_of_a_resume(start, tmp_path, uninterrupted):
+    """It had been asked for memory to load the checkpoint into."""
+    arguments = [STEPS, "--pause", 0.02, "--grow", 200, "--weights", tmp_path / "w.pt"]
+    run = start("train", runs.config(tmp_path, "small.py", arguments, checkpoints={"every": 5}))
+    run.wait_event("committed")
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 75
+    before = len(run.events("spawned"))
+    again = start("resume", run.path)
+    wait_for(lambda: len(again.events("spawned")) > before, "the next attempt")
+    os.kill(writer_of(again), signal.SIGKILL)
+    assert again.wait() == 0, again.text()
+    assert again.events("resumed")[-1]["source"] == "disk"
+
+
+def test_side_files_that_cannot_be_written_cost_neither_the_resume_nor_the_weights(start, tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import bitctl, os, torch\n"
+        "model = torch.nn.Linear(2, 2)\n"
+        "run = bitctl.init()\n"
+        "start = run.restore(model=model, side={'extra.txt': '/nowhere/extra.txt'})\n"
+        "for step in range(start + 1, 7):\n"
+        "    run.progress(step=step, total_steps=6)\n"
+        "    run.checkpoint(step, force=True)\n"
+        "    if step == 3: os.kill(os.getpid(), 9)\n"
+        "run.finish()\n"
+    )
+    run = start("train", "--", "python3", "train.py")
+    assert run.wait() == 0, run.text()
+    assert run.events("resumed")[0]["step"] == 3
+    assert "checkpoints will lack config and tokenizer" in (run.path / "logs" / "attempt-2.log").read_text()
+    assert (run.path / "model" / "model.safetensors").exists()
+
+
+def test_a_worker_that_its_own_launcher_starts_anew_goes_on(start, tmp_path):
+    """One attempt, two processes, one after the other: what torchrun's own restarts do, or `a || a`."""
+    (tmp_path / "train.py").write_text(
+        "import bitctl, pathlib, torch\n"
+        "model = torch.nn.Linear(2, 2)\n"
+        "optimizer = torch.optim.AdamW(model.parameters())\n"
+        "run = bitctl.init()\n"
+        "start = run.restore(model=model, optimizer=optimizer)\n"
+        "print('start', start, flush=True)\n"
+        "for step in range(start + 1, 9):\n"
+        "    model(torch.ones(2)).sum().backward()\n"
+        "    optimizer.step()\n"
+        "    run.progress(step=step, total_steps=8)\n"
+        "    while run.checkpoint(step, force=True) != 'taken': pass\n"
+        "    if step == 5 and start == 0: raise SystemExit(1)\n"
+        "run.finish()\n"
+    )
+    (tmp_path / "config.yaml").write_text("name: test\nrun: {shell: 'python train.py || python train.py'}\n")
+    path = os.path.dirname(runs.python()) + ":" + os.environ["PATH"]
+    run = start("train", "config.yaml", env={"PATH": path})
+    assert run.wait() == 0, run.text()
+    assert len(run.events("spawned")) == 1
+    assert "start 5" in (run.path / "logs" / "attempt-1.log").read_text()
+    assert run.events("committed")[-1]["step"] == 8
+
+
 def test_all_three_killed_at_once(start, tmp_path, uninterrupted):
     arguments = [STEPS, "--pause", 0.02, "--weights", tmp_path / "w.pt"]
     run = start("train", runs.config(tmp_path, "small.py", arguments, checkpoints={"every": 3}))

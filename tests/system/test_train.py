@@ -226,6 +226,77 @@ def test_secrets_stay_out_of_every_file(start, tmp_path):
     assert "canary-1234" not in run.text()
 
 
+def test_a_secret_on_the_command_line_stays_out_of_every_file(start, tmp_path):
+    (tmp_path / "train.py").write_text("import os; assert os.environ['HUB_TOKEN'] == 'canary-1234'")
+    (tmp_path / "config.yaml").write_text("name: secret\nrun: {script: train.py}\n")
+    run = start("train", "config.yaml", "--set", "run.env.HUB_TOKEN=canary-1234")
+    assert run.wait() == 0
+    for path in (tmp_path / "runs").rglob("*"):
+        if path.is_file():
+            assert b"canary-1234" not in path.read_bytes(), path
+
+
+def test_output_that_nobody_reads_stalls_nothing(bitctl, tmp_path):
+    """A terminal stopped by Ctrl-S, a pager that nobody scrolls."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    command = [bitctl, "train", "--", "python3", "-c", "raise SystemExit(2)"]
+    try:
+        done = subprocess.run(command, cwd=tmp_path, env=runs.environment(tmp_path), stdout=writer, stderr=writer, timeout=runs.DEADLINE)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert done.returncode == 2
+    assert json.loads((tmp_path / "runs" / "latest" / "training_status.json").read_text())["status"] == "error"
+
+
+def test_the_last_words_of_a_dead_trainer_count(start, tmp_path):
+    """The supervisor slept while the trainer reported its end and died."""
+    (tmp_path / "train.py").write_text(
+        "import bitctl, pathlib, time\n"
+        "run = bitctl.init()\n"
+        "run.progress(step=1, total_steps=9)\n"
+        "while not pathlib.Path('go').exists(): time.sleep(0.01)\n"
+        "for step in range(2, 6): run.progress(step=step, total_steps=9); time.sleep(0.06)\n"
+        "run.finish()\n"
+    )
+    run = start("train", "--", "python3", "train.py")
+    run.wait_event("progress")
+    run.process.send_signal(signal.SIGSTOP)
+    trainer = run.trainer()
+    (tmp_path / "go").write_text("")
+    wait_for(lambda: not runs.alive(trainer), "the trainer's end")
+    run.process.send_signal(signal.SIGCONT)
+    assert run.wait() == 0, run.text()
+    assert run.pulse()["status"] == "done"
+    assert run.events("progress")[-1]["step"] == 5
+
+
+def test_a_time_limit_is_no_second_ctrl_c(start, tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import bitctl, time\nrun = bitctl.init()\nrun.restore()\n"
+        "for step in range(1, 4): run.progress(step=step); run.checkpoint(step); time.sleep(4)\n"
+    )
+    run = start("train", "--set", "limits.time=2s", "--", "python3", "train.py")
+    run.wait_event("progress")
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 75
+    assert [row["by"] for row in run.events("stop_requested")] == ["SIGINT"]
+    assert run.events("exited")[0]["code"] == 75, "it left by itself, at the boundary"
+
+
+def test_a_run_folder_behind_a_link_has_one_spelling(start, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    run = start("train", "--", "python3", "-c", "import os; print(os.environ['BITCTL_RUN_DIR'])")
+    assert run.wait() == 0
+    assert (run.path / "logs" / "attempt-1.log").read_text().strip() == str(run.path)
+
+
 def test_the_terminal_may_go_away(start, tmp_path):
     run = start("train", runs.config(tmp_path, "small.py", [40, "--pause", 0.05]))
     run.wait_event("progress")

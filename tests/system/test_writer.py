@@ -159,6 +159,24 @@ def test_an_open_chat_or_reader_delays_no_save(start, tmp_path):
     assert stop(run) == 75
 
 
+def test_a_diverged_model_with_a_thousand_tensors_is_known_to_be_saved(start, tmp_path):
+    """What the writer reports must fit into a message, however many tensors hold a NaN."""
+    (tmp_path / "train.py").write_text(
+        "import bitctl, torch\n"
+        "name = 'a_name_of_a_parameter_as_long_as_they_are_in_deep_models_'\n"
+        "model = torch.nn.ParameterDict({name + str(i): torch.nn.Parameter(torch.full((1,), torch.nan)) for i in range(1200)})\n"
+        "run = bitctl.init()\n"
+        "run.restore(model=model)\n"
+        "run.progress(step=1, total_steps=1)\n"
+        "run.finish()\n"
+    )
+    run = start("train", "--", "python3", "train.py")
+    assert run.wait() == 0, run.text()
+    assert run.events("committed")[-1]["non_finite"] == 1200
+    manifest = json.loads((run.path / "checkpoints" / "step-000000001" / "manifest.json").read_text())
+    assert len(manifest["non_finite"]) == 1200
+
+
 def test_two_writers_never_save_at_once(start, tmp_path):
     """Somebody else holds .writer.lock: the save waits for it, training goes on, and the snapshot is not lost."""
     import fcntl

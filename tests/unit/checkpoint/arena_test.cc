@@ -88,13 +88,19 @@ TEST_F(Slots, ASnapshotGoesFromFreeToReady) {
   EXPECT_EQ(state(slot), BITCTL_SLOT_WRITING);
   EXPECT_FALSE(newest_complete(*page_));
   const uint64_t used[] = {100, 200};
-  bitctl_snapshot_commit(&*page_, 1, slot, used, 2, 0, -1);
+  EXPECT_EQ(bitctl_snapshot_commit(&*page_, 1, slot, used, 2, 0, -1), 0);
   const auto complete = newest_complete(*page_);
   ASSERT_TRUE(complete);
   EXPECT_EQ(complete->step, 10u);
   EXPECT_EQ(page_->slots[1][slot].used[1], 200u);
-  EXPECT_EQ(bitctl_snapshot_find(&*page_, 1, 10), slot);
-  EXPECT_EQ(bitctl_snapshot_find(&*page_, 1, 11), -1);
+}
+
+TEST_F(Slots, WhatWasTakenBackIsNoSnapshot) {
+  const int slot = begin(10);
+  discard_unfinished(*page_);
+  const uint64_t used[] = {100, 200};
+  EXPECT_EQ(bitctl_snapshot_commit(&*page_, 1, slot, used, 2, 0, -1), -1);
+  EXPECT_FALSE(newest_complete(*page_));
 }
 
 // Every pair of states: which slot may be written, and that the only complete one never is.

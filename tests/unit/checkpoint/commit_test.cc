@@ -227,6 +227,67 @@ TEST(SaveStep, SideFilesAreLinkedNotCopied) {
   EXPECT_TRUE(verify_step({3, folder / "step-000000003"}));
 }
 
+TEST(SaveStep, WhatDiffersInMetricsOrSideFilesAloneIsSavedAgain) {
+  const TemporaryFolder folder;
+  folder.write(".side/abc/config.json", "{}");
+  TestStep step(3);
+  const auto save = [&] { return save_step(folder.path(), step.image, {})->unchanged; };
+  EXPECT_FALSE(save());
+  EXPECT_TRUE(save()) << "the control: the same again";
+  step.image.metrics = {{"loss", 0.25}};
+  EXPECT_FALSE(save());
+  step.image.side_folder = folder / ".side/abc";
+  EXPECT_FALSE(save());
+  EXPECT_TRUE(save());
+  const auto manifest = verify_step({3, folder / "step-000000003"});
+  ASSERT_TRUE(manifest);
+  EXPECT_EQ(manifest->metrics, (Json{{"loss", 0.25}}));
+  EXPECT_EQ(manifest->side_files.size(), 1u);
+}
+
+TEST(SaveStep, AnExchangeThatCannotBeSyncedIsTakenBack) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(save_step(folder.path(), TestStep(1, 'x').image, {}));
+  const std::string before = read_text(folder / "step-000000001/model.safetensors");
+  FailingFileOps ops(5, EIO, How::once, "fsync");  // three files, the stage, the parent
+  SaveOptions options;
+  options.ops = &ops;
+  EXPECT_FALSE(save_step(folder.path(), TestStep(1, 'y').image, options));
+  EXPECT_TRUE(verify_step({1, folder / "step-000000001"}));
+  EXPECT_EQ(read_text(folder / "step-000000001/model.safetensors"), before);
+  EXPECT_EQ(left_in(folder.path()).size(), 1u);
+}
+
+// NFS knows neither RENAME_NOREPLACE nor RENAME_EXCHANGE.
+class PlainRenames : public FileOps {
+ public:
+  int rename2(const std::string&, const std::string&, unsigned) override {
+    errno = EINVAL;
+    return -1;
+  }
+};
+
+TEST(SaveStep, NeedsNoRenameFlags) {
+  const TemporaryFolder folder;
+  const std::string checkpoints = folder / "checkpoints";
+  std::filesystem::create_directory(checkpoints);
+  PlainRenames ops;
+  SaveOptions options;
+  options.ops = &ops;
+  ASSERT_TRUE(save_step(checkpoints, TestStep(1, 'a').image, options));
+  ASSERT_TRUE(save_step(checkpoints, TestStep(1, 'b').image, options))
+      << "something else under the same name";
+  ASSERT_TRUE(save_step(checkpoints, TestStep(2, 'c').image, options));
+  EXPECT_TRUE(verify_step({1, checkpoints + "/step-000000001"}));
+  EXPECT_EQ(left_in(checkpoints).size(), 2u);
+  for (int step : {1, 2, 2}) {
+    ASSERT_TRUE(publish_model(folder.path(), checkpoints + "/" + step_folder_name(step), ops));
+    EXPECT_EQ(read_text(folder / "model/model.safetensors"),
+              read_text(checkpoints + "/" + step_folder_name(step) + "/model.safetensors"));
+  }
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("checkpoints", "model"));
+}
+
 TEST(PublishModel, IsHardLinksSwappedIn) {
   const TemporaryFolder folder;
   const std::string checkpoints = folder / "checkpoints";

@@ -26,7 +26,13 @@ AttemptRecord exited(int code, uint64_t step = 0, bool reports = true) {
   return a;
 }
 
-Decision decide_now(std::vector<AttemptRecord> attempts, RestartRules rules = {}) {
+// Each attempt begins with what the one before it left.
+Decision decide_now(std::vector<AttemptRecord> attempts, RestartRules rules = {},
+                    std::optional<uint64_t> first = std::nullopt) {
+  for (AttemptRecord& a : attempts) {
+    a.snapshot_before = first;
+    first = a.snapshot;
+  }
   return decide(rules, attempts, 0);
 }
 
@@ -47,6 +53,12 @@ TEST(Policy, ThreeAttemptsWithoutAHigherSnapshotEndTheRun) {
   EXPECT_EQ(d.kind, Kind::give_up);
   EXPECT_EQ(d.exit_code, 137);
   EXPECT_EQ(d.reason, "killed by SIGKILL at step 45 (3 attempts without a new checkpoint)");
+}
+
+TEST(Policy, WhatStoodBeforeAResumeIsNoProgress) {
+  const std::vector<AttemptRecord> attempts(3, killed_at(42, 40));
+  EXPECT_EQ(decide_now(attempts, {}, 40).kind, Kind::give_up);
+  EXPECT_EQ(decide_now(attempts, {}, 39).kind, Kind::restart);
 }
 
 TEST(Policy, AHigherSnapshotGivesTheBudgetBack) {

@@ -54,6 +54,29 @@ TEST(History, TheLastFiniteLossStaysBesideANaN) {
   EXPECT_EQ(h.pulse.message, "loss is NaN at step 5");
 }
 
+TEST(History, ANaNIsSaidUntilAFiniteLossComes) {
+  const Json good = {{"kind", "progress"}, {"step", 4}, {"total_steps", 9}, {"loss", {{"last", 0.5}}}};
+  const Json bad = {{"kind", "progress"}, {"step", 6}, {"non_finite_loss", "NaN"}, {"non_finite_step", 5}};
+  const Json silent = {{"kind", "progress"}, {"step", 7}};
+  const Json end = {{"kind", "finished"}, {"seconds", 60}};
+  EXPECT_EQ(fold({good, bad, silent}).pulse.message, "loss is NaN at step 5");
+  EXPECT_EQ(fold({good, bad, silent, end}).pulse.message, "finished in 1m00s; loss is NaN at step 5");
+  EXPECT_EQ(fold({good, bad, good}).pulse.message, "step 4/9");
+  EXPECT_EQ(fold({good, bad, {{"kind", "spawned"}}, end}).pulse.message,
+            "finished in 1m00s, final loss 0.5000");
+}
+
+TEST(History, TimesThatNoClockShows) {
+  const auto stamped = [](Json stamp) {
+    return fold({{{"kind", "progress"}, {"step", 1}, {"t", 5.0}, {"stamp", std::move(stamp)}}})
+        .pulse.timestamp;
+  };
+  EXPECT_EQ(stamped(9), 9);
+  EXPECT_EQ(stamped(INT64_MAX), 253402300799) << "the last second of the year 9999";
+  EXPECT_EQ(stamped(-1), 5);
+  EXPECT_EQ(fold({{{"kind", "restamped"}, {"t", 1e300}}}).pulse.timestamp, 253402300799);
+}
+
 TEST(History, ARestartTellsWhyAndHowOften) {
   const History h = fold({{{"kind", "waiting"},
                            {"reason", "killed by SIGKILL at step 42"},
