@@ -56,8 +56,11 @@ TEST(FollowState, TellsTheFirstStatusAtOnce) {
   const FollowStep step = follow.at(0, good(running()));
   EXPECT_EQ(step.emit, running());
   EXPECT_FALSE(step.end);
-  ASSERT_EQ(step.log.size(), 1u);
+  ASSERT_EQ(step.log.size(), 2u);
   EXPECT_EQ(step.log[0].text, "Emitting training status: running (epoch 1.5/3)");
+  EXPECT_EQ(step.log[1].level, spdlog::level::debug);
+  EXPECT_THAT(step.log[1].text,
+              testing::StartsWith("[TrainingPanel] Status update: {\"status\":\"running\","));
   EXPECT_EQ(follow.state.heartbeat_due(), Mono() + seconds(1010));
 }
 
