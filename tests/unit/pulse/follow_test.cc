@@ -255,6 +255,18 @@ class FollowerTest : public testing::Test {
 // does.
 constexpr Duration kNever = std::chrono::hours(1);
 
+TEST_F(FollowerTest, AFolderThatGivesNoEventsIsToldOnce) {
+  const std::string good = std::exchange(path_, folder_ / (std::string(300, 'x') + "/training_status.json"));
+  follow(milliseconds(1));
+  EXPECT_THAT(warnings_[0], testing::StartsWith("Polling error: no events for " + folder_.path()));
+  EXPECT_THAT(warnings_[0], testing::EndsWith("File name too long; it is read every 0.001s"));
+  const size_t told = warnings_.size();
+  const Mono later = loop_.now() + milliseconds(50);
+  ASSERT_TRUE(until([&] { return loop_.now() >= later; }));
+  EXPECT_EQ(warnings_.size(), told);
+  path_ = good;
+}
+
 TEST_F(FollowerTest, AFileThatIsPublishedIsSeenAtOnce) {
   std::filesystem::create_directory(folder_ / "run");
   follow(kNever);
