@@ -58,8 +58,7 @@ void OneShot::read_input() {
     return;
   }
   loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) {
-    if (take_input()) return;
-    loop_.unwatch(STDIN_FILENO);
+    if (!take_input()) loop_.unwatch(STDIN_FILENO);
   });
   // With -p nobody may have meant to write to what happens to be our standard input.
   if (options_.prompt)
@@ -73,11 +72,12 @@ bool OneShot::take_input() {
   const ssize_t n = ::read(STDIN_FILENO, buffer.data(), buffer.size());
   if (n > 0) input_.append(buffer.data(), static_cast<size_t>(n));
   if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) return true;
-  if (!exit_code_) submit();
+  submit();
   return false;
 }
 
 void OneShot::submit() {
+  if (exit_code_) return;
   submitted_ = true;
   std::string prompt = options_.prompt.value_or("");
   if (!input_.empty()) prompt += (prompt.empty() ? "" : "\n") + input_;

@@ -109,6 +109,7 @@ void ChatSession::on_loader_event(LoaderEvent event) {
 }
 
 void ChatSession::on_text_loaded(Result<Json> reply) {
+  text_ready_ = reply.has_value();
   if (!reply) return fail_load(reply.error().message);
   const Json& loaded = *reply;
   generation_ = loaded.value("generation", Json::object());
@@ -116,7 +117,6 @@ void ChatSession::on_text_loaded(Result<Json> reply) {
   template_ = loaded.contains("template") && loaded["template"].is_string()
                   ? loaded["template"].get<std::string>()
                   : "";
-  text_ready_ = true;
   if (template_.empty())
     view_.warning("⚠ This model has no chat template: each prompt is continued as plain text");
   advance(event::TextReady{});
@@ -135,7 +135,7 @@ void ChatSession::on_worker_death(const std::string& reason) {
 bool ChatSession::retry() {
   if (!state_.is<Bootstrap::Failed>() && !state_.is<Bootstrap::NotAvailable>()) return false;
   advance(event::Retry{});
-  if (!worker_.running()) start_worker();
+  if (!text_ready_) start_worker();  // one that still computes may do so for ever
   if (!loading_ && generator_.decoder() == nullptr) {
     loading_ = true;
     files_.reset();

@@ -488,7 +488,7 @@ def test_where_no_shell_could_wake_it_nothing_stops(ready, stop):
 
 
 def test_a_pipe_that_breaks_does_not_end_it(ready):
-    chat = ready()
+    chat = ready(wrapper=["/usr/bin/env", "--default-signal=PIPE"])  # Python ignores it, and so would its child
     chat.kill(signal.SIGPIPE)
     chat.send("hello")
     chat.expect("You said: hello")

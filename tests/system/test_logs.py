@@ -1,10 +1,11 @@
 """`bitctl logs`: which lines it prints, and whom it waits for; and what becomes of output that does not arrive."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
-import time
+import threading
 
 import pytest
 import runs
@@ -27,6 +28,15 @@ def run(tmp_path):
     supervisor.wait()
 
 
+def opened(pid):
+    """What its descriptors are."""
+    names = ""
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names += os.readlink(fd) + " "
+    return names
+
+
 def log_of(folder, text):
     (folder / "logs" / "attempt-1.log").write_text(text)
 
@@ -46,12 +56,13 @@ def test_a_log_that_does_not_exist_yet_is_followed(run, bitctl, tmp_path):
     folder, supervisor = run
     follow = subprocess.Popen([bitctl, "logs", "-f", folder], stdout=subprocess.PIPE, text=True,
                               env=runs.environment(tmp_path))
-    # Once it watches the folder it has tried to open the log.
-    runs.wait_for(lambda: "inotify" in " ".join(os.readlink(fd) for fd in pathlib.Path(f"/proc/{follow.pid}/fd").iterdir()),
-                  "the watch")
-    time.sleep(0.2)
+    # Once it sleeps on its watch of the folder it has tried to open the log.
+    runs.wait_for(lambda: "inotify" in opened(follow.pid) and runs.state(follow.pid) == "S", "the watch")
     log_of(folder, "the first line\n")
+    patience = threading.Timer(runs.DEADLINE, follow.kill)
+    patience.start()
     assert follow.stdout.readline() == "the first line\n"
+    patience.cancel()
     supervisor.kill()
     supervisor.wait()
     assert follow.communicate(timeout=runs.DEADLINE)[0] == ""
