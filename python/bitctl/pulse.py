@@ -123,6 +123,8 @@ def _checked(status):
     for name in ("epoch", "total_epochs", "loss"):
         if type(status[name]) not in (int, float):
             raise ValueError(f"{name} is not a number: {status[name]!r}")
+        if abs(status[name]) > sys.float_info.max:  # json's integers have no limit
+            raise ValueError(f"{name} is out of range")
         if name != "loss" and status[name] < 0:
             raise ValueError(f"{name} is negative: {status[name]!r}")
     if not isinstance(status["message"], str):
@@ -285,7 +287,7 @@ class Pulse:
         if os.getpid() != self._pid:  # a forked child that fell out of the block
             return
         epoch, total_epochs, loss = (self._status[name] for name in ("epoch", "total_epochs", "loss"))
-        if kind is None:
+        if kind is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             end = _status("done", total_epochs or epoch, total_epochs, loss, "Training completed successfully")
         else:
             why = traceback.format_exception_only(kind, error)[-1].strip()

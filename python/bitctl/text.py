@@ -13,10 +13,13 @@ A request that cannot be answered gets {"id": …, "error": "one line"}; a worke
 """
 
 import bisect
+import ctypes
 import json
 import os
 import re
+import signal
 import socket
+import stat
 import sys
 
 try:
@@ -32,17 +35,29 @@ else:
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FIRST_PRIVATE_USE, LAST_PRIVATE_USE = 0xF0000, 0xFFFFD
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+PR_SET_PDEATHSIG = 1
+
+
+def read_text(path):
+    """What that file holds; None where there is none. Never waits: what is no regular file is refused."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), encoding="utf-8") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise TextError(f"{path}: not a regular file")
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise TextError(f"{path}: {error}") from None
 
 
 def read_json(folder, name):
     """The JSON object in that file; {} where there is no such file."""
     path = os.path.join(folder, name)
+    text = read_text(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
+        content = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise TextError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise TextError(f"{path}: not a JSON object")
@@ -60,10 +75,9 @@ def as_list(value):
 
 def find_template(folder, config):
     """(source, the file it stands in), or (None, None)."""
-    path = os.path.join(folder, "chat_template.jinja")
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            return file.read(), "chat_template.jinja"
+    template = read_text(os.path.join(folder, "chat_template.jinja"))
+    if template is not None:
+        return template, "chat_template.jinja"
     template = config.get("chat_template")
     if isinstance(template, list):
         template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
@@ -153,7 +167,7 @@ class TextModel:
     def _stop_ids(self, config, named):
         stops = set(as_list(self.generation.get("eos_token_id"))) | set(as_list(config.get("eos_token_id")))
         stops |= {self._id_of(named.get("eos_token")), self._end_of_turn()}
-        return sorted(id for id in stops if isinstance(id, int))
+        return sorted(id for id in stops if isinstance(id, int) and 0 <= id < 2**31)
 
     def _end_of_turn(self):
         """The special token that the template writes behind an assistant's words."""
@@ -274,10 +288,14 @@ class Worker:
         self.model = model = TextModel(request["folder"])
         self.streams = {}
         wanted = ("do_sample", "temperature", "top_p", "top_k", "max_new_tokens")
+        generation = {key: model.generation[key] for key in wanted if model.generation.get(key) is not None}
+        for key, value in generation.items():  # Python's json takes NaN and 1e400, nobody else does
+            if isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
+                raise TextError(f"generation_config.json: {key} is not a finite number")
         return {
             "template": model.template.where if model.template else None,
             "stop_ids": model.stop_ids,
-            "generation": {key: model.generation[key] for key in wanted if model.generation.get(key) is not None},
+            "generation": generation,
         }
 
     def op_encode(self, request):
@@ -322,11 +340,24 @@ def serve(lines, reply):
     return 0
 
 
+def line_of(answer):
+    """One line of JSON as RFC 8259 says; an answer that JSON cannot hold is an error."""
+    try:
+        text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
+    except ValueError as error:  # NaN, or half of a surrogate pair
+        reason = answer.get("error", f"no JSON can hold the answer: {error}")
+        said = {"id": answer["id"], "error": reason.encode("utf-8", "backslashreplace").decode()}
+        return json.dumps(said).encode() + b"\n"
+
+
 def main(argv):
+    # A template may compute for ever: then nobody reads the end of the socket.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with socket.socket(fileno=int(argv[1])) as peer, peer.makefile("r", encoding="utf-8", newline="\n") as lines:
 
         def reply(answer):
-            peer.sendall((json.dumps(answer) + "\n").encode())
+            peer.sendall(line_of(answer))
 
         try:
             return serve(lines, reply)

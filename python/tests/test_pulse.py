@@ -20,6 +20,7 @@ from bitctl import _pulse_self_test, pulse
 
 PACKAGE = pathlib.Path(pulse.__file__).parent
 NOW = 1732800000
+GOOD = '{"status":"running","epoch":1.5,"total_epochs":3,"loss":-0.25,"message":"m","timestamp":1732800000}'
 
 
 @pytest.fixture
@@ -93,8 +94,9 @@ def test_an_error_without_a_past_has_zeros(path):
     assert [pulse.read(path)[name] for name in ("epoch", "total_epochs", "loss")] == [0, 0, 0]
 
 
-def test_an_error_over_a_damaged_file_has_zeros(path):
-    path.write_text('{"status": ')
+@pytest.mark.parametrize("damaged", ['{"status": ', GOOD.replace("1.5", "1" + "0" * 400)])
+def test_an_error_over_a_damaged_file_has_zeros(path, damaged):
+    path.write_text(damaged)
     pulse.write_error_status(path, "no such dataset")
     assert pulse.read(path)["loss"] == 0
 
@@ -244,8 +246,6 @@ def test_json_that_is_none_is_a_value_error(path):
 
 # Reading.
 
-GOOD = '{"status":"running","epoch":1.5,"total_epochs":3,"loss":-0.25,"message":"m","timestamp":1732800000}'
-
 
 def test_read_takes_what_is_good_and_drops_what_it_does_not_know(tmp_path):
     file = tmp_path / "foreign.json"
@@ -271,6 +271,9 @@ def test_read_takes_what_is_good_and_drops_what_it_does_not_know(tmp_path):
         ("1.5", "null", True),
         ("1.5", "true", True),
         ("1.5", "-1", True),
+        ("1.5", "1" + "0" * 400, True),
+        (":3", ":1" + "0" * 400, True),
+        ("-0.25", "-1" + "0" * 400, True),
         (":3", ":-3", True),
         ("-0.25", "NaN", False),
         ("-0.25", "Infinity", False),
@@ -347,6 +350,16 @@ def test_at_most_one_write_a_second_and_the_last_update_is_never_lost(path, cloc
             raise RuntimeError("CUDA out of memory")
     last = pulse.read(path)
     assert (last["epoch"], last["loss"], last["message"]) == (1.25, 0.125, "RuntimeError: CUDA out of memory")
+
+
+@pytest.mark.parametrize("code", [None, 0])
+def test_leaving_without_an_error_is_an_end(path, code):
+    with pytest.raises(SystemExit):
+        with pulse.Pulse(path, 3) as run:
+            run.update(1.5, 0.5)
+            sys.exit(code)
+    last = pulse.read(path)
+    assert (last["status"], last["message"]) == ("done", "Training completed successfully")
 
 
 @pytest.mark.parametrize(

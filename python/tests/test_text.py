@@ -1,10 +1,13 @@
 """The text worker says exactly what Hugging Face's libraries say, and what is typed never becomes a control token."""
 
 import json
+import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -263,6 +266,74 @@ def test_the_protocol(tmp_path):
     assert worker.ask(id=90, op="encode", messages=[{"role": "user"}]) == {"id": 90, "error": "KeyError: 'content'"}
     assert worker.ask(id=91, op="load", folder="/nowhere")["error"].startswith("/nowhere/tokenizer.json is missing")
     assert worker.close() == (0, ""), "it ends, silently, when its socket is closed"
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e400", "1" + "0" * 400])
+def test_a_number_that_no_json_holds_is_an_error(value, tmp_path):
+    folder = make.write_folder(tmp_path, make.gpt2(), make.TEMPLATES["chatml"])
+    (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": %s}' % value)
+    # Where nobody needs the number it does no harm: some config.json have Infinity.
+    (folder / "config.json").write_text('{"time_step_limit": [0.0, Infinity], "eos_token_id": %s}' % value)
+    worker = Process()
+    answer = worker.ask(id=1, op="load", folder=str(folder))
+    assert answer == {"id": 1, "error": "generation_config.json: temperature is not a finite number"}
+    (folder / "generation_config.json").write_text("{}")
+    assert "stop_ids" in worker.ask(id=2, op="load", folder=str(folder))
+    assert worker.close() == (0, "")
+
+
+def test_half_of_a_surrogate_pair_is_said_in_ascii(tmp_path):
+    template = "{{ raise_exception('bad \\ud800') }}"
+    folder = make.write_folder(tmp_path, make.gpt2(), template)
+    worker = Process()
+    assert "error" not in worker.ask(id=1, op="load", folder=str(folder))
+    worker.socket.sendall((json.dumps({"id": 2, "op": "encode", "messages": chat_of("x")}) + "\n").encode())
+    line = worker.replies.readline()
+    assert json.loads(line)["error"].endswith(r"bad \ud800") and r"\\ud800" in line
+    assert worker.close() == (0, "")
+    assert json.loads(text.line_of({"id": 3, "text": "\ud800"}))["error"].startswith("no JSON can hold the answer: ")
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "chat_template.jinja", "tokenizer_config.json", "config.json"])
+def test_only_regular_files_are_read(name, tmp_path):
+    folder = make.write_folder(tmp_path, make.gpt2(), make.TEMPLATES["chatml"])
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    worker = Process()
+    assert worker.ask(id=1, op="load", folder=str(folder)) == {"id": 1, "error": f"{folder}/{name}: not a regular file"}
+    assert worker.close() == (0, "")
+
+
+def test_it_dies_with_its_parent_while_it_computes(tmp_path):
+    endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+    folder = make.write_folder(tmp_path, make.gpt2(), endless)
+    parent = subprocess.Popen([sys.executable, "-c", f"""
+import json, socket, subprocess, sys, time
+ours, theirs = socket.socketpair()
+child = subprocess.Popen([sys.executable, "-m", "bitctl.text", str(theirs.fileno())], pass_fds=[theirs.fileno()])
+ours.sendall(json.dumps({{"id": 1, "op": "nothing"}}).encode() + b"\\n")
+ours.recv(1)
+ours.sendall(json.dumps({{"id": 2, "op": "load", "folder": {str(folder)!r}}}).encode() + b"\\n")
+print(child.pid, flush=True)
+time.sleep(3600)
+"""], env={"PYTHONPATH": str(ROOT / "python")}, stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    lives = alive(worker)
+    if lives:
+        os.kill(worker, signal.SIGKILL)
+    assert not lives
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_missing_package_is_named_with_its_remedy(tmp_path):

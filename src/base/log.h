@@ -3,6 +3,7 @@
 // panel.
 #pragma once
 
+#include <functional>
 #include <string>
 
 namespace bitctl {
@@ -10,6 +11,8 @@ namespace bitctl {
 // "debug", "info", "warn" or "error"; the environment's BITCTL_LOG_LEVEL wins where it is set.
 void log_to_stderr(const std::string& level = "warn");
 void log_to_file(const std::string& path);
+// Each line to `take`, from whichever thread says it, until another log_to… is called.
+void log_to(std::function<void(std::string line)> take, const std::string& level = "warn");
 // Writes out what is queued; call it before the process ends.
 void flush_log();
 

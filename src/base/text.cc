@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -47,9 +48,10 @@ std::optional<double> take_number(std::string_view& text) {
     ++end;
   if (end == 0 || std::count(text.begin(), text.begin() + static_cast<long>(end), '.') > 1 || text[0] == '.')
     return std::nullopt;
-  const double value = std::stod(std::string(text.substr(0, end)));
+  double value = 0;
+  const bool fits = std::from_chars(text.data(), text.data() + end, value).ec == std::errc();
   text.remove_prefix(end);
-  return std::isfinite(value) ? std::optional(value) : std::nullopt;
+  return fits ? std::optional(value) : std::nullopt;
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ struct Bootstrap {
     bool operator==(const Initializing&) const = default;
   };
   struct Downloading {
-    std::string file;
+    std::string file = "Preparing...";
     int index = 0;  // 1 is the first
-    int count = 0;
+    int count = 4;  // config, tokenizer, tokenizer_config, weights: before more is known
     bool operator==(const Downloading&) const = default;
   };
   struct Loading {

@@ -15,7 +15,8 @@ int run_and_end(Chat& chat) {
   const int code = chat.run();
   if (chat.busy()) {
     // Loading a library or a token cannot be cancelled, and nobody is to wait for it. Nothing is left to be
-    // undone.
+    // undone but the text worker.
+    chat.end_worker();
     flush_log();
     ::_exit(code);
   }

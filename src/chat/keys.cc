@@ -17,6 +17,8 @@ namespace {
 constexpr std::string_view kPasteEnd = "\x1b[201~";
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 constexpr size_t kMaxParameters = 256;
+constexpr auto kEscapeDelay = std::chrono::milliseconds(100);
+constexpr auto kPasteDelay = std::chrono::seconds(1);
 
 // Modifier bits of kitty and xterm, after their "value - 1"; CapsLock (64) and NumLock (128) do not count.
 constexpr int kShift = 1, kAlt = 2, kCtrl = 4, kSuper = 8, kLocks = 64 | 128;
@@ -114,12 +116,19 @@ std::vector<Key> KeyParser::feed(std::string_view bytes) {
   return std::move(keys_);
 }
 
-bool KeyParser::unsettled() const {
-  return state_ == State::escape || (state_ != State::ground && state_ != State::paste && sequence_is_empty_);
+std::optional<Duration> KeyParser::settles_after() const {
+  if (state_ == State::paste) return kPasteDelay;
+  if (state_ == State::escape || (state_ != State::ground && sequence_is_empty_)) return kEscapeDelay;
+  return std::nullopt;
 }
 
-void KeyParser::settle() {
-  if (unsettled()) state_ = State::ground;
+std::vector<Key> KeyParser::settle() {
+  keys_.clear();
+  if (state_ == State::paste)
+    end_paste();
+  else if (settles_after())
+    state_ = State::ground;
+  return std::move(keys_);
 }
 
 void KeyParser::step(unsigned char byte) {
@@ -252,11 +261,15 @@ size_t KeyParser::take_paste(std::string_view bytes) {
   if (found == std::string::npos) return bytes.size();
   const size_t taken = found + kPasteEnd.size() - had;
   paste_.resize(found);
+  end_paste();
+  return taken;
+}
+
+void KeyParser::end_paste() {
   if (std::string text = cleaned_paste(paste_); !text.empty())
     keys_.push_back({.kind = KeyKind::paste, .text = std::move(text)});
   paste_.clear();
   state_ = State::ground;
-  return taken;
 }
 
 void KeyParser::finish_csi(char final) {

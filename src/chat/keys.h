@@ -2,9 +2,12 @@
 // 1), xterm's modifyOtherKeys and bracketed paste; what it does not know it swallows whole, never in part.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/clock.h"
 
 namespace bitctl {
 
@@ -49,10 +52,11 @@ class KeyParser {
   // What these bytes complete; the rest is kept for the next call.
   std::vector<Key> feed(std::string_view bytes);
 
-  // True while a lone ESC, or an introducer with nothing behind it, waits: after some silence it was the Esc
-  // key or Alt+[ and settle() forgets it, so that a later Enter is not taken for Alt+Enter.
-  bool unsettled() const;
-  void settle();
+  // After how much silence to call settle(), where that changes anything: a lone ESC, or an introducer with
+  // nothing behind it, was the Esc key or Alt+[ and is forgotten, so that a later Enter is not taken for
+  // Alt+Enter; a paste whose end never came is given as it is, so that it does not swallow Ctrl+C for ever.
+  std::optional<Duration> settles_after() const;
+  std::vector<Key> settle();
 
  private:
   enum class State { ground, escape, csi, ss3, string, string_escape, console_function, paste };
@@ -65,6 +69,7 @@ class KeyParser {
   void ss3(unsigned char byte);
   void string(unsigned char byte);
   size_t take_paste(std::string_view bytes);
+  void end_paste();
 
   void control(int code, bool extended = false);
   void alt(int code, bool extended = false);

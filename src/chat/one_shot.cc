@@ -1,34 +1,31 @@
 #include "chat/one_shot.h"
 
-#include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <tuple>
+#include <utility>
 
 #include "base/exit_code.h"
+#include "base/replace_file.h"
 #include "base/visible_text.h"
 
 namespace bitctl {
 namespace {
 
-void write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd, text.data(), text.size());
-    if (n > 0)
-      text.remove_prefix(static_cast<size_t>(n));
-    else if (errno != EINTR)
-      return;
-  }
+// How long an input may be silent before the user is told what is waited for.
+constexpr auto kInputDelay = std::chrono::seconds(1);
+
+// Where stderr takes nothing there is nobody left to tell.
+void tell(const std::string& text) {
+  std::ignore = write_all(STDERR_FILENO, visible_text(text, Newlines::keep) + "\n", "stderr");
 }
 
-void complain(const std::string& text) {
-  write_all(STDERR_FILENO, "bitctl: " + visible_text(text, Newlines::keep) + "\n");
-}
-
-void tell(const std::string& text) { write_all(STDERR_FILENO, visible_text(text, Newlines::keep) + "\n"); }
+void complain(const std::string& text) { tell("bitctl: " + text); }
 
 int code_of_signal(int signal) { return signal == SIGINT ? kInterrupted : 128 + signal; }
 
@@ -42,44 +39,71 @@ OneShot::OneShot(const ChatOptions& options, ModelOpener opener)
 
 int OneShot::run() {
   session_.start();  // loads while the prompt is read
-  std::string prompt = options_.prompt.value_or("");
-  if (!options_.prompt || !::isatty(STDIN_FILENO)) {
-    const std::string input = read_input();
-    if (!input.empty()) prompt += (prompt.empty() ? "" : "\n") + input;
-  }
-  if (exit_code_) return *exit_code_;
-  prompt = valid_utf8(prompt);
-  while (!prompt.empty() && prompt.back() == '\n') prompt.pop_back();
-  if (prompt.find_first_not_of(" \t\r\n") == std::string::npos) {
-    complain("no prompt: give -p TEXT, or a text on standard input");
-    return kUsage;
-  }
   loop_.watch(signals_.get(), EPOLLIN,
               [this](uint32_t) { end(code_of_signal(next_signal(signals_.get()))); });
-  session_.submit(prompt);
+  if (options_.prompt && ::isatty(STDIN_FILENO))
+    submit();
+  else
+    read_input();
   while (!exit_code_) loop_.run_once();
   return *exit_code_;
 }
 
-std::string OneShot::read_input() {
-  std::string input;
-  std::array<char, 65536> buffer;
-  while (true) {
-    std::array<pollfd, 2> either{{{STDIN_FILENO, POLLIN, 0}, {signals_.get(), POLLIN, 0}}};
-    if (::poll(either.data(), either.size(), -1) < 0) continue;
-    if (either[1].revents != 0) {
-      exit_code_ = code_of_signal(next_signal(signals_.get()));
-      return input;
-    }
-    const ssize_t n = ::read(STDIN_FILENO, buffer.data(), buffer.size());
-    if (n <= 0) return input;
-    input.append(buffer.data(), static_cast<size_t>(n));
+void OneShot::read_input() {
+  struct stat st {};
+  const bool may_wait = ::fstat(STDIN_FILENO, &st) == 0 &&
+                        (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || ::isatty(STDIN_FILENO));
+  if (!may_wait) {  // epoll refuses it
+    while (!exit_code_ && take_input()) loop_.run_once(Duration::zero());
+    return;
   }
+  loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) {
+    if (!take_input()) loop_.unwatch(STDIN_FILENO);
+  });
+  // With -p nobody may have meant to write to what happens to be our standard input.
+  if (options_.prompt)
+    loop_.call_after(kInputDelay, [this] {
+      if (!submitted_) tell("reading standard input, until its end…");
+    });
+}
+
+bool OneShot::take_input() {
+  std::array<char, 65536> buffer;
+  const ssize_t n = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+  if (n > 0) input_.append(buffer.data(), static_cast<size_t>(n));
+  if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) return true;
+  submit();
+  return false;
+}
+
+void OneShot::submit() {
+  if (exit_code_) return;
+  submitted_ = true;
+  std::string prompt = options_.prompt.value_or("");
+  if (!input_.empty()) prompt += (prompt.empty() ? "" : "\n") + input_;
+  prompt = valid_utf8(prompt);
+  while (!prompt.empty() && prompt.back() == '\n') prompt.pop_back();
+  if (prompt.find_first_not_of(" \t\r\n") == std::string::npos) {
+    complain("no prompt: give -p TEXT, or a text on standard input");
+    return end(kUsage);
+  }
+  session_.submit(prompt);
 }
 
 void OneShot::end(int code) {
-  if (line_is_open_) write_all(STDOUT_FILENO, "\n");
-  exit_code_ = code;
+  if (exit_code_) return;
+  if (std::exchange(line_is_open_, false)) write("\n");
+  if (!exit_code_) exit_code_ = code;
+}
+
+void OneShot::write(std::string_view text) {
+  if (exit_code_) return;
+  const Status written = write_all(STDOUT_FILENO, text, "stdout");
+  if (written) return;
+  exit_code_ = kOk;  // a reader that has seen enough
+  if (written.error().errno_value == EPIPE) return;
+  exit_code_ = kOwnFailure;
+  complain(written.error().message);
 }
 
 void OneShot::state_changed(const Bootstrap& state) {
@@ -101,7 +125,7 @@ void OneShot::prompt_refused(std::string_view reason, const std::string& text) {
 }
 
 void OneShot::answer_text(std::string_view text) {
-  write_all(STDOUT_FILENO, ::isatty(STDOUT_FILENO) ? visible_text(text, Newlines::keep) : std::string(text));
+  write(::isatty(STDOUT_FILENO) ? visible_text(text, Newlines::keep) : std::string(text));
   line_is_open_ = !text.ends_with('\n');
 }
 

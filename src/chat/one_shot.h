@@ -17,9 +17,11 @@ class OneShot : private SessionView {
   OneShot(const ChatOptions& options, ModelOpener opener);
 
   // The prompt is options.prompt and what stdin holds, where that is not a terminal; else all of stdin.
-  // Returns the exit code: kOk, kFailed, kUsage without a prompt, kInterrupted, 128 + N after signal N.
+  // Returns the exit code: kOk, kFailed, kUsage without a prompt, kOwnFailure where stdout takes no more,
+  // kInterrupted, 128 + N after signal N.
   int run();
   bool busy() const { return session_.busy(); }
+  void end_worker() { session_.end_worker(); }
 
  private:
   void state_changed(const Bootstrap& state) override;
@@ -30,14 +32,18 @@ class OneShot : private SessionView {
   void answer_ends(const GenerationEnd& end) override;
   void warning(const std::string& text) override;
 
-  // Until the end of standard input, or a signal.
-  std::string read_input();
-  void end(int code);
+  void read_input();
+  bool take_input();  // false: it is at its end
+  void submit();
+  void write(std::string_view text);
+  void end(int code);  // the first one counts
 
   const ChatOptions options_;
   EventLoop loop_;
   Fd signals_;
   ChatSession session_;
+  std::string input_;
+  bool submitted_ = false;
   bool waiting_ = false;  // the prompt waits, and whoever waits wants to know for what
   bool line_is_open_ = false;
   std::optional<int> exit_code_;  // once it is known, there is no more to do

@@ -13,7 +13,8 @@ struct ChatOptions {
   std::string path;
   std::optional<std::string> prompt;  // -p: one answer, then the end
   std::string system;
-  // Where not given: what the model's generation_config.json says, else greedy.
+  // Where not given: what the model's generation_config.json says, else greedy; with top_p or seed,
+  // temperature 1.
   std::optional<double> temperature;
   std::optional<double> top_p;
   std::optional<int64_t> max_new_tokens;

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "base/exit_code.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "chat/graphemes.h"
@@ -19,8 +20,6 @@
 namespace bitctl {
 namespace {
 
-// How long an ESC may wait for what belongs to it before it was the Esc key.
-constexpr auto kEscapeDelay = std::chrono::milliseconds(100);
 // How long leaving waits for an answer the terminal still owes, which the shell would read as typed.
 constexpr int kLateAnswerMs = 50;
 
@@ -33,11 +32,14 @@ Repl::Repl(const ChatOptions& options, ModelOpener opener, Mono started)
 
 // The prompt first: nothing before it reads a file, starts a thread or waits for the terminal.
 int Repl::run() {
-  signals_ = block_and_watch_signals({SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT, SIGWINCH});
+  signals_ = block_and_watch_signals({SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH});
+  std::signal(SIGPIPE, SIG_IGN);
   if (!terminal_.enter()) {
     std::fprintf(stderr, "bitctl: the terminal takes no raw mode: %s\n", std::strerror(errno));
     return kOwnFailure;
   }
+  // What a log line is written over would stand there as it fell.
+  if (::isatty(STDERR_FILENO)) log_to([this](std::string line) { log_.post(std::move(line)); });
   draw();
   const Duration took = std::chrono::steady_clock::now() - started_;
   session_.emplace(loop_, options_, std::move(opener_), static_cast<SessionView&>(*this));
@@ -46,12 +48,15 @@ int Repl::run() {
   if (options_.verbose) say(fmt::format("[REPL ready in {:.0f}ms]", std::ceil(milliseconds(took))));
   loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) { read_keys(); });
   loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { on_signal(); });
+  loop_.watch(log_.fd(), EPOLLIN, [this](uint32_t) { say_log(); });
   loop_.run();
   return exit_code_;
 }
 
 void Repl::leave(int code) {
   exit_code_ = code;
+  log_to_stderr();
+  say_log();
   terminal_.write(screen_.take_prompt_away());
   if (code == kOk) await_late_answers();
   terminal_.leave();
@@ -75,15 +80,19 @@ void Repl::read_keys() {
   if (n == 0 || (n < 0 && errno == EIO)) return leave(kOk);
   if (n < 0) return;
   if (settling_) loop_.cancel(*std::exchange(settling_, std::nullopt));
-  for (const Key& key : parser_.feed({buffer.data(), static_cast<size_t>(n)})) {
-    on_key(key);
-    if (!terminal_.entered()) return;  // left, or suspended
-  }
-  if (parser_.unsettled())
-    settling_ = loop_.call_after(kEscapeDelay, [this] {
+  take(parser_.feed({buffer.data(), static_cast<size_t>(n)}));
+  if (const auto silence = parser_.settles_after())
+    settling_ = loop_.call_after(*silence, [this] {
       settling_.reset();
-      parser_.settle();
+      take(parser_.settle());
     });
+}
+
+void Repl::take(const std::vector<Key>& keys) {
+  for (const Key& key : keys) {
+    on_key(key);
+    if (!terminal_.entered()) return;  // left
+  }
   draw();
 }
 
@@ -172,7 +181,15 @@ void Repl::on_signal() {
 void Repl::suspend() {
   terminal_.write(screen_.take_prompt_away());
   terminal_.leave();
-  ::raise(SIGSTOP);  // SIGCONT brings us to resume()
+  // By SIGTSTP, which the kernel drops where no shell is above that could wake us.
+  sigset_t stop;
+  ::sigemptyset(&stop);
+  ::sigaddset(&stop, SIGTSTP);
+  std::signal(SIGTSTP, SIG_DFL);
+  ::raise(SIGTSTP);
+  ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);  // stops here
+  ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+  resume();
 }
 
 void Repl::resume() {
@@ -192,7 +209,7 @@ void Repl::state_changed(const Bootstrap& state) {
   } else if (state.is<Bootstrap::Failed>() || state.is<Bootstrap::NotAvailable>()) {
     say(text + "\n/retry loads it again");
   } else {
-    say("⏳ " + text);
+    say(state.is<Bootstrap::Loading>() ? "⏳ Loading model..." : "⏳ " + text);
   }
 }
 
@@ -230,6 +247,10 @@ void Repl::draw() {
                                 {.width = terminal_.width(),
                                  .height = terminal_.height(),
                                  .send_keys = tells_ctrl_enter_ ? "Ctrl+Enter" : "Alt+Enter or Ctrl+J"})));
+}
+
+void Repl::say_log() {
+  for (const std::string& line : log_.take()) say_dim(line);
 }
 
 void Repl::say(std::string_view line) {

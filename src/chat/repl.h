@@ -9,6 +9,7 @@
 #include "base/event_loop.h"
 #include "chat/composer.h"
 #include "chat/keys.h"
+#include "chat/mailbox.h"
 #include "chat/options.h"
 #include "chat/screen.h"
 #include "chat/session.h"
@@ -26,6 +27,7 @@ class Repl : private SessionView {
   int run();
   // A thread cannot be ended at once.
   bool busy() const { return session_ && session_->busy(); }
+  void end_worker() { session_->end_worker(); }
 
  private:
   void state_changed(const Bootstrap& state) override;
@@ -37,6 +39,7 @@ class Repl : private SessionView {
   void warning(const std::string& text) override;
 
   void read_keys();
+  void take(const std::vector<Key>& keys);
   void on_key(const Key& key);
   void sent(const std::string& text);
   void interrupt();
@@ -48,6 +51,7 @@ class Repl : private SessionView {
   void await_late_answers();
 
   void draw();
+  void say_log();
   void say(std::string_view line);  // foreign text is made visible
   void say_dim(std::string_view line);
   void show_prompt_text(std::string_view text);
@@ -62,6 +66,7 @@ class Repl : private SessionView {
   Screen screen_;
   KeyParser parser_;
   Composer composer_;
+  Mailbox<std::string> log_;            // lines of any thread
   std::optional<ChatSession> session_;  // made behind the first prompt
 
   std::optional<EventLoop::TimerId> settling_;

@@ -23,14 +23,16 @@ std::vector<int32_t> ids_of(const Json& list) {
   std::vector<int32_t> ids;
   if (list.is_array())
     for (const auto& id : list)
-      if (id.is_number_integer()) ids.push_back(id.get<int32_t>());
+      if (id.is_number_integer())
+        ids.push_back(static_cast<int32_t>(std::clamp<int64_t>(id.get<int64_t>(), -1, INT32_MAX)));
   return ids;
 }
 
-template <typename T>
-std::optional<T> number_at(const Json& object, const char* key) {
-  if (object.is_object() && object.contains(key) && object[key].is_number()) return object[key].get<T>();
-  return std::nullopt;
+// A whole number of the model's own file. 0 and whatever is none are as if it were not there.
+std::optional<int64_t> positive_at(const Json& object, const char* key) {
+  const uint64_t value = get_unsigned(object, key).value_or(0);
+  return value == 0 ? std::nullopt
+                    : std::optional(static_cast<int64_t>(std::min<uint64_t>(value, INT64_MAX)));
 }
 
 }  // namespace
@@ -107,6 +109,7 @@ void ChatSession::on_loader_event(LoaderEvent event) {
 }
 
 void ChatSession::on_text_loaded(Result<Json> reply) {
+  text_ready_ = reply.has_value();
   if (!reply) return fail_load(reply.error().message);
   const Json& loaded = *reply;
   generation_ = loaded.value("generation", Json::object());
@@ -114,7 +117,6 @@ void ChatSession::on_text_loaded(Result<Json> reply) {
   template_ = loaded.contains("template") && loaded["template"].is_string()
                   ? loaded["template"].get<std::string>()
                   : "";
-  text_ready_ = true;
   if (template_.empty())
     view_.warning("⚠ This model has no chat template: each prompt is continued as plain text");
   advance(event::TextReady{});
@@ -125,7 +127,6 @@ void ChatSession::on_worker_death(const std::string& reason) {
   fail_load(reason);
   if (!turn_) return;
   generator_.stop();
-  turn_->stopped = true;
   // A generator that runs ends the turn by its own last event, for which no text will come.
   if (!turn_->generating || turn_->end)
     end_turn({.job = turn_->id, .reason = StopReason::error, .error = reason});
@@ -134,7 +135,7 @@ void ChatSession::on_worker_death(const std::string& reason) {
 bool ChatSession::retry() {
   if (!state_.is<Bootstrap::Failed>() && !state_.is<Bootstrap::NotAvailable>()) return false;
   advance(event::Retry{});
-  if (!worker_.running()) start_worker();
+  if (!text_ready_) start_worker();  // one that still computes may do so for ever
   if (!loading_ && generator_.decoder() == nullptr) {
     loading_ = true;
     files_.reset();
@@ -185,10 +186,6 @@ void ChatSession::begin_turn(std::string prompt, bool was_queued) {
 void ChatSession::on_encoded(uint64_t turn, Result<Json> reply) {
   if (!turn_ || turn_->id != turn) return;
   GenerationEnd end{.job = turn, .reason = StopReason::error};
-  if (turn_->stopped) {
-    end.reason = StopReason::interrupted;
-    return end_turn(end);
-  }
   if (!reply) {
     end.error = reply.error().message;
     return end_turn(end);
@@ -241,7 +238,6 @@ void ChatSession::on_text(uint64_t turn, Result<Json> reply, bool last) {
   if (!turn_ || turn_->id != turn) return;
   if (!reply) {
     generator_.stop();
-    turn_->stopped = true;
     if (last) end_turn({.job = turn, .reason = StopReason::error, .error = reply.error().message});
     return;
   }
@@ -265,8 +261,14 @@ void ChatSession::end_turn(GenerationEnd end) {
 
 bool ChatSession::stop_answer() {
   if (!turn_) return false;
-  turn_->stopped = true;
   generator_.stop();
+  if (turn_->generating && !turn_->end) return true;
+  GenerationEnd end = turn_->end.value_or(GenerationEnd{.job = turn_->id});
+  end.reason = StopReason::interrupted;
+  // A template may compute for ever. What is asked next waits behind the new worker's load.
+  start_worker();
+  load_text();
+  end_turn(end);
   return true;
 }
 
@@ -283,17 +285,18 @@ bool ChatSession::clear() {
 }
 
 SamplerOptions ChatSession::sampling() const {
-  const bool samples = generation_.is_object() && generation_.value("do_sample", Json(false)) == Json(true);
-  const double temperature = samples ? number_at<double>(generation_, "temperature").value_or(1) : 0;
+  const bool asked = options_.top_p || options_.seed;
+  const double temperature = get_flag(generation_, "do_sample")
+                                 ? get_finite(generation_, "temperature").value_or(1)
+                                 : (asked ? 1 : 0);
   return {.temperature = options_.temperature.value_or(temperature),
-          .top_k = number_at<int64_t>(generation_, "top_k").value_or(0),
-          .top_p = options_.top_p.value_or(number_at<double>(generation_, "top_p").value_or(1)),
+          .top_k = positive_at(generation_, "top_k").value_or(0),
+          .top_p = options_.top_p.value_or(get_finite(generation_, "top_p").value_or(1)),
           .seed = seed_};
 }
 
 int64_t ChatSession::max_new_tokens() const {
-  return options_.max_new_tokens.value_or(
-      number_at<int64_t>(generation_, "max_new_tokens").value_or(kMaxNewTokens));
+  return options_.max_new_tokens.value_or(positive_at(generation_, "max_new_tokens").value_or(kMaxNewTokens));
 }
 
 std::string ChatSession::status() const {

@@ -44,7 +44,8 @@ class ChatSession {
   // Starts the threads and the text worker, and with them the loading.
   void start();
   void submit(std::string prompt);
-  // Stops the answer that is being made; false where there is none.
+  // Stops the answer that is being made; false where there is none. At once where only the text worker is
+  // waited for, which is replaced then; else behind the token that is being computed.
   bool stop_answer();
   // Forgets the prompts that wait; how many there were.
   size_t drop_queue();
@@ -58,6 +59,8 @@ class ChatSession {
   bool answering() const { return turn_.has_value(); }
   // A thread is in the middle of something that cannot be stopped at once.
   bool busy() const { return loading_ || answering(); }
+  // For a process that ends without destructors: no text worker stays behind.
+  void end_worker() { worker_.end(); }
   // For people: state, decoder, sampling, conversation. Several lines.
   std::string status() const;
 
@@ -71,7 +74,6 @@ class ChatSession {
     std::string prompt;
     std::string answer = {};
     bool generating = false;
-    bool stopped = false;
     std::optional<GenerationEnd> end = {};  // the generator's; the text may still be on its way
   };
 

@@ -25,7 +25,11 @@ constexpr std::string_view kOtherKeysOn = "\x1b[>4;2m";
 constexpr std::string_view kUndoPaste = "\x1b[?2004l";
 constexpr std::string_view kUndoAll = "\x1b[<u\x1b[>4m\x1b[?2004l";
 
-constexpr std::array kDeadlySignals{SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+// All that would end the process, but for those that the caller takes as events and SIGPIPE, which it
+// ignores.
+constexpr std::array kDeadlySignals{SIGABRT, SIGSEGV, SIGBUS,  SIGFPE,    SIGILL,   SIGTRAP,
+                                    SIGSYS,  SIGXCPU, SIGXFSZ, SIGUSR1,   SIGUSR2,  SIGALRM,
+                                    SIGPROF, SIGPOLL, SIGPWR,  SIGVTALRM, SIGSTKFLT};
 
 // What the handler of a deadly signal needs, so it is set before raw mode is.
 termios g_before{};

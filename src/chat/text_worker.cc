@@ -16,6 +16,7 @@
 
 #include "base/install_layout.h"
 #include "base/text.h"
+#include "base/visible_text.h"
 
 extern char** environ;
 
@@ -25,6 +26,7 @@ namespace {
 constexpr int kWorkerSocket = 3;
 constexpr size_t kKeptOutput = 4096;
 constexpr size_t kToldLines = 3;
+constexpr size_t kToldBytes = 200;
 
 std::vector<char*> pointers(const std::vector<std::string>& strings) {
   std::vector<char*> all;
@@ -189,7 +191,7 @@ void TextWorker::send() {
 
 void TextWorker::read_replies() {
   const bool open = read_available(socket_.get(), received_);
-  // A reply's callback may ask again, or end this worker.
+  // A reply's callback may ask again, or end this worker; then `received_` is empty.
   for (size_t end = received_.find('\n'); end != std::string::npos; end = received_.find('\n')) {
     const std::string line = received_.substr(0, end);
     received_.erase(0, end + 1);
@@ -200,7 +202,9 @@ void TextWorker::read_replies() {
 
 void TextWorker::take_line(const std::string& line) {
   auto parsed = parse_strict_json(line);
-  if (!parsed || !parsed->is_object()) return;
+  // Whose reply it was cannot be known, and somebody would wait for it for ever.
+  if (!parsed || !parsed->is_object())
+    return die("the text worker said what is no reply: " + shortened(visible_text(line), kToldBytes));
   Json& answer = *parsed;
   if (answer.contains("fatal") && answer["fatal"].is_string()) fatal_ = answer["fatal"];
   const auto waiting = answer.contains("id") && answer["id"].is_number_unsigned()
@@ -227,7 +231,10 @@ void TextWorker::reap() {
   read_output();
   siginfo_t info{};
   ::waitid(P_PIDFD, static_cast<id_t>(process_.get()), &info, WEXITED | WNOWAIT);
-  const std::string reason = reason_of_death(info.si_code == CLD_EXITED ? info.si_status : -info.si_status);
+  die(reason_of_death(info.si_code == CLD_EXITED ? info.si_status : -info.si_status));
+}
+
+void TextWorker::die(const std::string& reason) {
   end();
   on_death_(reason);
 }

@@ -31,8 +31,8 @@ class TextWorker {
   using Reply = std::function<void(Result<Json>)>;
   using OnDeath = std::function<void(const std::string& reason)>;
 
-  // `on_death` is called once for each start() that succeeded and whose child ended by itself; requests
-  // without a reply are forgotten then.
+  // `on_death` is called once for each start() that succeeded and whose child ended by itself, or was ended
+  // because what it says is no protocol; requests without a reply are forgotten then.
   TextWorker(EventLoop& loop, OnDeath on_death) : loop_(loop), on_death_(std::move(on_death)) {}
   ~TextWorker() { end(); }
   TextWorker(const TextWorker&) = delete;
@@ -49,6 +49,7 @@ class TextWorker {
   void watch_socket();
   void read_replies();
   void take_line(const std::string& line);
+  void die(const std::string& reason);
   void read_output();
   void send();
   void reap();

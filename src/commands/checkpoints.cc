@@ -126,7 +126,8 @@ void add(CLI::App& app, Action& action, const char* name, const char* help, cons
   CLI::App* command = app.add_subcommand(name, help);
   command->add_option("TARGET", options->target, target_help);
   command->add_flag("--json", options->json, "One JSON object a line");
-  command->callback([options, &action, run] { action = [options, run] { return run(*options); }; });
+  command->callback(
+      [options, &action, run] { action = [options, run] { return after_output(run(*options)); }; });
 }
 
 }  // namespace

@@ -1,7 +1,12 @@
 #include "commands/commands.h"
 
-#include <cstdio>
+#include <fmt/format.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "base/exit_code.h"
 #include "base/text.h"
 #include "base/visible_text.h"
 
@@ -22,6 +27,16 @@ int complain(const Error& error, int code) {
   for (const std::string& line : split(visible_text(error.message, Newlines::keep), '\n'))
     std::fprintf(stderr, "bitctl: %s\n", line.c_str());
   return code;
+}
+
+int after_output(int code) {
+  errno = 0;
+  const bool arrived = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (arrived) return code;
+  // What stdio met earlier it does not tell.
+  return complain({.message = fmt::format("cannot write stdout{}{}", errno ? ": " : "",
+                                          errno ? std::strerror(errno) : "")},
+                  kOwnFailure);
 }
 
 }  // namespace bitctl

@@ -35,4 +35,8 @@ CLI::Option* add_duration_option(CLI::App& app, const std::string& name, std::op
 // "bitctl: <message>" on stderr, line by line; returns the code.
 int complain(const Error& error, int code);
 
+// What a command that printed on stdout returns: `code`, or kOwnFailure with a line on stderr where that did
+// not arrive.
+int after_output(int code);
+
 }  // namespace bitctl

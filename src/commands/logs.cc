@@ -51,20 +51,25 @@ bool has_ended(const RunFolder& folder) {
 // One attempt's log, printed whole lines at a time.
 class LogPrinter {
  public:
-  LogPrinter(const std::string& path, bool raw) : file_(std::fopen(path.c_str(), "r")), raw_(raw) {}
+  LogPrinter(std::string path, bool raw) : path_(std::move(path)), raw_(raw) {}
   ~LogPrinter() {
     if (file_ != nullptr) std::fclose(file_);
   }
   LogPrinter(const LogPrinter&) = delete;
-  bool is_open() const { return file_ != nullptr; }
+  // False where there is no such log yet.
+  bool open() {
+    if (file_ == nullptr) file_ = std::fopen(path_.c_str(), "r");
+    return file_ != nullptr;
+  }
 
   void skip_to_last(size_t lines) {
     std::vector<long> starts = {0};
     for (int c; (c = std::fgetc(file_)) != EOF;)
       if (c == '\n') starts.push_back(std::ftell(file_));
-    // The last start is the file's end where it ends in a newline.
-    const size_t complete = starts.size() - (starts.back() == std::ftell(file_) ? 1 : 0);
-    std::fseek(file_, starts[complete > lines ? complete - lines : 0], SEEK_SET);
+    // The last start is the file's end, also behind a line without its own.
+    if (starts.back() != std::ftell(file_)) starts.push_back(std::ftell(file_));
+    const size_t last = starts.size() - 1;
+    std::fseek(file_, starts[last > lines ? last - lines : 0], SEEK_SET);
   }
 
   // What is there now; `all` also prints a last line without its end.
@@ -98,7 +103,8 @@ class LogPrinter {
     rest_.erase(0, start);
   }
 
-  std::FILE* file_;
+  std::string path_;
+  std::FILE* file_ = nullptr;
   bool raw_;
   std::string rest_;
 };
@@ -109,7 +115,7 @@ int follow(const RunFolder& folder, const LogsOptions& options, int attempt) {
   bool first = true;
   while (true) {
     LogPrinter printer(folder.log_of_attempt(attempt), options.raw);
-    if (printer.is_open() && first)
+    if (first && printer.open())
       printer.skip_to_last(options.tail >= 0 ? static_cast<size_t>(options.tail) : kFollowTail);
     if (!first) std::printf("== attempt %d ==\n", attempt);
     first = false;
@@ -117,9 +123,9 @@ int follow(const RunFolder& folder, const LogsOptions& options, int attempt) {
       // Asked before the reading, so that what was written before the end is read after it.
       const bool ended = has_ended(folder);
       const int newest = newest_attempt(folder);
-      if (printer.is_open()) printer.print(ended || newest > attempt);
+      if (printer.open()) printer.print(ended || newest > attempt);
       if (newest > attempt) break;
-      if (ended) return kOk;
+      if (ended || std::ferror(stdout)) return kOk;
       pollfd waiting{inotify.get(), POLLIN, 0};
       ::poll(&waiting, 1, kPollMs);
       char drain[4096];
@@ -139,7 +145,7 @@ int logs(const LogsOptions& options) {
     return complain({ErrorKind::not_found, folder->id() + " has no attempt yet"}, kFailed);
   if (options.follow) return follow(*folder, options, std::max(1, attempt));
   LogPrinter printer(folder->log_of_attempt(attempt), options.raw);
-  if (!printer.is_open())
+  if (!printer.open())
     return complain({ErrorKind::not_found, fmt::format("{} has no attempt {}", folder->id(), attempt)},
                     kFailed);
   if (options.tail >= 0) printer.skip_to_last(static_cast<size_t>(options.tail));
@@ -159,7 +165,7 @@ void add_logs_command(CLI::App& app, Action& action) {
   command->add_option("--attempt", options->attempt, "Of this attempt; the newest where left out")
       ->check(CLI::PositiveNumber);
   command->add_flag("--raw", options->raw, "The very bytes, also what could steer a terminal");
-  command->callback([options, &action] { action = [options] { return logs(*options); }; });
+  command->callback([options, &action] { action = [options] { return after_output(logs(*options)); }; });
 }
 
 }  // namespace bitctl

@@ -73,7 +73,7 @@ void add_ls_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("ls", "The runs of this folder, newest first");
   command->add_flag("--all", options->all, "Of every folder");
   command->add_flag("--json", options->json, "One JSON object a line");
-  command->callback([options, &action] { action = [options] { return ls(*options); }; });
+  command->callback([options, &action] { action = [options] { return after_output(ls(*options)); }; });
 }
 
 }  // namespace bitctl

@@ -36,7 +36,7 @@ void add_pulse_command(CLI::App& app, Action& action) {
       "check", "Says whether a file is PULSE v1 to the letter: exit code 0 where it is, 1 where it is not");
   const auto path = std::make_shared<std::string>();
   command->add_option("FILE", *path, "a PULSE file of anybody")->required();
-  command->callback([&action, path] { action = [path] { return check(*path); }; });
+  command->callback([&action, path] { action = [path] { return after_output(check(*path)); }; });
 }
 
 }  // namespace bitctl

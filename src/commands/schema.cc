@@ -37,7 +37,7 @@ void add_schema_command(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("schema", "Print the JSON Schema of a file that bitctl reads or writes");
   auto name = std::make_shared<std::string>();
   command->add_option("NAME", *name, "config, run, event, …; without it the names are listed");
-  command->callback([name, &action] { action = [name] { return print_schema(*name); }; });
+  command->callback([name, &action] { action = [name] { return after_output(print_schema(*name)); }; });
 }
 
 }  // namespace bitctl

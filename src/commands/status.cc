@@ -11,6 +11,7 @@
 #include "base/event_loop.h"
 #include "base/exit_code.h"
 #include "base/install_layout.h"
+#include "base/log.h"
 #include "base/replace_file.h"
 #include "base/strict_json.h"
 #include "base/terminal_info.h"
@@ -29,6 +30,7 @@ struct StatusOptions {
   std::string run;
   bool follow = false;
   bool json = false;
+  bool verbose = false;
   std::optional<Duration> interval = kFollowInterval;
   std::optional<Duration> timeout;
 };
@@ -171,6 +173,7 @@ class StatusFollow {
 };
 
 int status(const StatusOptions& options) {
+  if (options.verbose) log_to_stderr("debug");
   const auto path = pulse_path(options.run);
   if (!path) return complain(path.error(), path.error().kind == ErrorKind::io ? kOwnFailure : kNoSuchRun);
   std::signal(SIGPIPE, SIG_IGN);
@@ -188,6 +191,7 @@ void add_status_command(CLI::App& app, Action& action) {
       "it is left out");
   command->add_flag("-f,--follow", options->follow, "go on until the training ends");
   command->add_flag("--json", options->json, "one JSON object a line");
+  command->add_flag("--verbose", options->verbose, "say on stderr what is read and told");
   add_duration_option(*command, "--interval", options->interval,
                       "with --follow: read at least this often (2s)");
   add_duration_option(*command, "--timeout", options->timeout,

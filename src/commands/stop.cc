@@ -39,7 +39,7 @@ void add_stop_command(CLI::App& app, Action& action) {
   command->add_option("RUN", options->run,
                       "Run id, its unique prefix, or folder; the newest run where left out");
   command->add_flag("--now", options->now, "Kill it; what it did since the last snapshot is lost");
-  command->callback([options, &action] { action = [options] { return stop(*options); }; });
+  command->callback([options, &action] { action = [options] { return after_output(stop(*options)); }; });
 }
 
 }  // namespace bitctl

@@ -58,7 +58,7 @@ int train(const TrainOptions& options) {
   if (!config) return complain(config.error(), kOwnFailure);
   if (options.dry_run) {
     std::fputs(dry_run_text(*config).c_str(), stdout);
-    return kOk;
+    return after_output(kOk);
   }
   Fd signals = block_run_signals();
   auto run = create_run(*config, BITCTL_VERSION, system_clock().wall());

@@ -72,10 +72,10 @@ Status check_options(const SamplerOptions& options) {
 }
 
 Result<std::vector<Candidate>> candidates(std::span<const float> logits, const SamplerOptions& options) {
-  if (auto checked = check_options(options); !checked) return forward(std::move(checked));
   const auto best = most_likely(logits);
   if (!best) return tl::unexpected(best.error());
   if (options.temperature == 0) return std::vector<Candidate>{{static_cast<int32_t>(*best), 1}};
+  if (auto checked = check_options(options); !checked) return forward(std::move(checked));
 
   std::vector<Candidate> kept;
   kept.reserve(logits.size());

@@ -15,7 +15,8 @@ at::Tensor reserve(at::IntArrayRef shape, at::ScalarType dtype) {
       refuse("the KV cache has more than 2^64 bytes");
   void* memory =
       ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) refuse("no address space for a KV cache of ", bytes, " bytes; lower max_context");
+  if (memory == MAP_FAILED)
+    refuse("no address space for a KV cache of ", bytes, " bytes; --max-context lowers it");
   return at::from_blob(
       memory, shape, [bytes](void* at) { ::munmap(at, bytes); }, at::dtype(dtype));
 }

@@ -21,6 +21,13 @@ namespace level = spdlog::level;
 constexpr Duration kShortestPause = std::chrono::milliseconds(100);
 constexpr uint32_t kFolderGone = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT;
 
+// All six fields in a line that steers no terminal.
+std::string json_text(const PulseStatus& status) {
+  std::string text = to_file_bytes(status);
+  text.pop_back();
+  return visible_text(text);
+}
+
 std::optional<FollowEnd> end_of(const std::optional<PulseStatus>& before, const PulseStatus& now,
                                 bool stale) {
   if (stale) return FollowEnd::stale;
@@ -81,6 +88,7 @@ FollowStep FollowState::step(Mono now_mono, Wall now_wall, const PulseRead& read
   step.log.push_back(
       {level::info, fmt::format("Emitting training status: {} (epoch {}/{})", state_name(status.status),
                                 status.epoch, status.total_epochs)});
+  step.log.push_back({level::debug, "[TrainingPanel] Status update: " + json_text(status)});
   if (step.end)
     step.log.push_back(
         {level::info, fmt::format("Training finished with status: {}", state_name(status.status))});

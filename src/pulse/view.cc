@@ -77,8 +77,7 @@ std::vector<std::string> running_lines(const PulseStatus& status, const RunLabel
 }  // namespace
 
 std::string age_text(int64_t timestamp, int64_t now) {
-  if (timestamp > now) return "0s ago (clock skew)";
-  const int64_t age = now - timestamp;
+  const int64_t age = timestamp > now ? 0 : now - timestamp;
   return age < 60 ? fmt::format("{}s ago", age) : fmt::format("{}m ago", age / 60);
 }
 

@@ -34,7 +34,7 @@ std::vector<std::string> panel_lines(const PulseStatus& status, const RunLabels&
 // The same in one line, for logs and pipes.
 std::string event_line(const PulseStatus& status, int64_t now);
 
-// "3s ago", "2m ago"; "0s ago (clock skew)" where the timestamp lies in the future.
+// "3s ago", "2m ago"; "0s ago" where the timestamp lies in the future.
 std::string age_text(int64_t timestamp, int64_t now);
 
 // A panel that is drawn over itself; gives the text to send to the terminal. Its lines must fit the width.

@@ -14,6 +14,10 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+# As CHATML, but a prompt "forever" makes it compute until it is ended.
+ENDLESS = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+SOMETIMES_ENDLESS = "{% if messages[-1]['content'] == 'forever' %}" + ENDLESS + "{% endif %}" + CHATML
+
 
 def byte_alphabet():
     """The character that stands for each byte in a byte-level vocabulary."""

@@ -25,13 +25,18 @@ def wait_for(condition, what, deadline=DEADLINE):
         time.sleep(0.01)
 
 
-def alive(pid):
-    """True for a process that runs; a zombie does not."""
+def state(pid):
+    """Its letter in /proc, X where it is gone."""
     try:
         stat = pathlib.Path("/proc/%d/stat" % pid).read_text()
     except OSError:
-        return False
-    return stat[stat.rindex(")") + 2] not in "ZX"
+        return "X"
+    return stat[stat.rindex(")") + 2]
+
+
+def alive(pid):
+    """True for a process that runs; a zombie does not."""
+    return state(pid) not in "ZX"
 
 
 def marked(run_dir):

@@ -8,13 +8,23 @@ import sys
 import time
 
 import pytest
-from byte_model import FAKE_CHAT, write_byte_model
-
+from byte_model import ENDLESS, FAKE_CHAT, write_byte_model
 
 
 @pytest.fixture
 def model(tmp_path):
     return write_byte_model(tmp_path / "tiny")
+
+
+def configure(model, text):
+    (model / "generation_config.json").write_text(text)
+
+
+def wait_until_gone(pid):
+    deadline = time.monotonic() + 120
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline, "the text worker lives on"
+        time.sleep(0.01)
 
 
 def chat(*arguments, stdin="", **environment):
@@ -48,8 +58,68 @@ def test_sampling_repeats_with_its_seed(model):
     assert wild[0] == wild[1] != wild[2]
 
 
-@pytest.mark.parametrize("argument", [["--temperature", "-1"], ["--top-p", "1.5"], ["--max-new-tokens", "0"],
-                                      ["--lock-timeout", "soon"], ["--colour"]])
+def test_top_p_and_seed_sample_where_the_model_does_not_say(model):
+    def said(*arguments):
+        return chat(model, "-p", "x", "--max-new-tokens", "40", *arguments).stdout
+
+    assert said("--seed", "1") == said("--seed", "1", "--temperature", "1") != said()
+    assert said("--seed", "1", "--temperature", "0") == said(), "what the user says counts"
+    assert said("--top-p", "0.9", "--seed", "1") == said("--top-p", "0.9", "--seed", "1", "--temperature", "1")
+    configure(model, '{"do_sample": true, "temperature": 0.01}')
+    assert said("--seed", "1") == said("--temperature", "0")
+
+
+@pytest.mark.parametrize("settings", ['"top_k": 1e30', '"top_k": -1', '"top_k": 1.5', '"top_k": 9223372036854775808',
+                                      '"max_new_tokens": 1e30', '"max_new_tokens": -1', '"max_new_tokens": 0',
+                                      '"max_new_tokens": 18446744073709551615', '"top_k": "many"', '"top_k": 0'])
+@pytest.mark.parametrize("samples", ['"do_sample": true, "temperature": 0.01', '"do_sample": false', '"top_p": 7'])
+def test_a_model_s_settings_that_are_no_numbers_of_tokens_count_as_absent(model, settings, samples):
+    configure(model, "{%s, %s}" % (samples, settings))
+    done = chat(model, "-p", "hello")
+    assert (done.returncode, done.stdout) == (0, "You said: hello\n")
+
+
+def test_a_setting_that_is_no_number_at_all_fails_the_load(model):
+    configure(model, '{"temperature": NaN}')
+    done = chat(model, "-p", "hello")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        "bitctl: ✗ Failed: generation_config.json: temperature is not a finite number"
+    )
+
+
+def test_a_fifo_among_the_model_s_files_fails_the_load(model):
+    os.mkfifo(model / "generation_config.json")
+    done = chat(model, "-p", "hello")
+    assert done.returncode == 1 and done.stderr.endswith("generation_config.json: not a regular file\n")
+
+
+def test_a_text_worker_that_computes_for_ever_ends_with_the_chat(tmp_path):
+    model = write_byte_model(tmp_path / "endless", ENDLESS)
+    env = {**os.environ, "BITCTL_PYTHON": sys.executable}
+    process = subprocess.Popen([FAKE_CHAT, "chat", str(model), "-p", "x"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    while not (worker := open(children).read().split()):
+        time.sleep(0.01)
+    while int(open(f"/proc/{worker[0]}/stat").read().rpartition(")")[2].split()[11]) < 150:
+        time.sleep(0.01)  # it has computed for 1.5 s, so it has begun
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    wait_until_gone(worker[0])
+
+
+def test_the_context_can_be_made_shorter(model):
+    done = chat(model, "-p", "hello", "--max-context", "16")
+    assert done.returncode == 1
+    assert "tokens and the model takes 16" in done.stderr
+
+
+@pytest.mark.parametrize("argument", [["--temperature", "-1"], ["--temperature", "nan"], ["--temperature", "hot"],
+                                      ["--top-p", "1.5"], ["--top-p", "nan"], ["--max-new-tokens", "0"],
+                                      ["--max-context", "0"], ["--lock-timeout", "soon"],
+                                      ["--lock-timeout", "9" * 400 + "s"], ["--colour"]])
 def test_wrong_arguments(model, argument):
     done = chat(model, "-p", "x", *argument)
     assert (done.returncode, done.stdout) == (2, "")
@@ -131,6 +201,49 @@ def test_a_reader_that_goes_away_ends_it_quietly(model):
                           capture_output=True, timeout=300)
     assert done.stdout == b"You s"
     assert b"rror" not in done.stderr
+
+
+def test_an_answer_that_does_not_arrive_is_told(model):
+    env = {**os.environ, "BITCTL_PYTHON": sys.executable, "FAKE_ENDLESS": "1"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([FAKE_CHAT, "chat", str(model), "-p", "x"], stdin=subprocess.DEVNULL, stdout=full,
+                              stderr=subprocess.PIPE, env=env, text=True, timeout=300)
+    assert done.returncode == 125
+    assert done.stderr.splitlines()[-1] == "bitctl: cannot write stdout: No space left on device"
+
+
+@pytest.fixture
+def with_open_stdin():
+    """Runs the chat with a stdin that stays open until the test closes it."""
+    processes = []
+
+    def start(*arguments):
+        env = {**os.environ, "BITCTL_PYTHON": sys.executable}
+        processes.append(subprocess.Popen([FAKE_CHAT, "chat", *map(str, arguments)], stdin=subprocess.PIPE,
+                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_p_says_that_it_waits_for_the_end_of_its_input(model, with_open_stdin):
+    process = with_open_stdin(model, "-p", "sum this up:")
+    assert process.stderr.readline() == "reading standard input, until its end…\n"
+    process.stdin.write("a slow ")
+    process.stdin.flush()
+    time.sleep(0.1)
+    out, _ = process.communicate("text", timeout=120)
+    assert (process.returncode, out) == (0, "You said: sum this up:\na slow text\n")
+
+
+def test_a_failed_load_is_told_while_the_input_is_still_open(tmp_path, with_open_stdin):
+    for options in (["-p", "x"], []):
+        process = with_open_stdin(tmp_path / "nowhere", *options)
+        assert process.wait(timeout=120) == 1
+        assert "no such file, folder or run" in process.stderr.read()
 
 
 def test_on_a_terminal_the_answer_of_p_is_made_visible(model):

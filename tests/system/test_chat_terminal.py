@@ -10,7 +10,7 @@ import termios
 import time
 
 import pytest
-from byte_model import FAKE_CHAT, write_byte_model
+from byte_model import ENDLESS, FAKE_CHAT, SOMETIMES_ENDLESS, write_byte_model
 from pty_program import PATIENCE, PtyProgram
 
 KITTY = {b"\x1b[?u": b"\x1b[?1u\x1b[?62c"}
@@ -93,7 +93,7 @@ def test_the_prompt_is_there_before_anything_is_loaded(start, tmp_path):
     chat = start("--verbose", FAKE_GATE=str(tmp_path / "gate"))
     chat.expect(PROMPT)
     chat.expect(re.compile(rb"\[REPL ready in \d+ms\]"))
-    chat.expect("⏳ Loading tiny...")
+    chat.expect("⏳ Loading model...")
     while "Loading tiny... [=====>    ] 45% (0.0GB / 0.0GB)" not in chat.output.decode(errors="replace"):
         chat.send("/status")
         chat.expect("conversation: 0 messages")
@@ -121,7 +121,7 @@ def test_no_thread_no_process_and_no_file_of_the_model_comes_before_the_prompt(s
 def test_while_loading_is_held_echo_is_immediate_and_prompts_are_answered_in_order(start, tmp_path):
     gate = tmp_path / "gate"
     chat = start(FAKE_GATE=str(gate))
-    chat.expect("⏳ Loading tiny...")
+    chat.expect("⏳ Loading model...")
     began = time.monotonic()
     delays = []
     for prompt in ("first question", "second, 漢字 and 👍", "third"):
@@ -148,7 +148,7 @@ def test_while_loading_is_held_echo_is_immediate_and_prompts_are_answered_in_ord
 
 def test_no_wait_fails_with_model_not_ready(start, tmp_path):
     chat = start("--no-wait", FAKE_GATE=str(tmp_path / "gate"))
-    chat.expect("⏳ Loading tiny...")
+    chat.expect("⏳ Loading model...")
     chat.send("hello")
     chat.expect("model_not_ready: Loading tiny...")
     (tmp_path / "gate").touch()
@@ -244,9 +244,78 @@ def test_control_c_stops_the_answer_and_nothing_else(ready):
     leave(chat)
 
 
+def test_control_c_ends_a_turn_whose_prompt_is_still_being_rendered(ready, tmp_path):
+    write_byte_model(tmp_path / "tiny", SOMETIMES_ENDLESS)
+    chat = ready()
+    [worker] = chat.children()
+    chat.send("forever")
+    expect_rows(chat, "> forever")
+    chat.send("hello")
+    chat.type("\x03")
+    chat.expect("[interrupted]")
+    wait_until_gone(worker)
+    chat.expect("You said: hello")  # by the worker's successor
+    chat.send("again")
+    chat.expect("You said: again")
+    leave(chat)
+
+
+@pytest.mark.parametrize("end", ["/quit\n", "\x04"])
+@pytest.mark.parametrize("when", ["loading", "rendering"])
+def test_a_text_worker_that_computes_for_ever_ends_with_the_chat(start, tmp_path, when, end):
+    chat = start(path=write_byte_model(tmp_path / "tiny", ENDLESS if when == "loading" else SOMETIMES_ENDLESS))
+    if when == "loading":
+        chat.expect("⏳ Loading model...")
+        chat.type("\x03\x03")
+        chat.expect(LEAVE_HINT)
+    else:
+        chat.expect("✓ tiny ready")
+        chat.send("forever")
+        expect_rows(chat, "> forever")
+    [worker] = chat.children()
+    used = f"/proc/{worker}/stat"
+    while int(open(used, encoding="utf-8").read().rpartition(")")[2].split()[11]) < 150:
+        time.sleep(0.01)  # until it has computed for 1.5 s
+    chat.type(end)
+    assert chat.wait() == 0
+    wait_until_gone(worker)
+
+
+def test_a_paste_without_an_end_does_not_swallow_control_c_for_ever(ready):
+    chat = ready()
+    chat.type("\x1b[200~half a paste")
+    chat.expect("half a paste")
+    chat.type("\x03")
+    chat.expect("Type a message...")
+    leave(chat)
+
+
+def test_log_lines_stand_above_the_prompt(start, tmp_path):
+    chat = start(BITCTL_LOG_LEVEL="info", FAKE_GATE=str(tmp_path / "gate"))
+    chat.expect("⏳ Loading model...")
+    chat.type("one")
+    chat.expect("> one")
+    chat.type("\n")
+    chat.expect("\x1b[2mbitctl: info: prompt deferred reason=model_not_ready\x1b[22m")
+    (tmp_path / "gate").touch()
+    chat.expect("You said: one")
+    leave(chat)
+
+
+def test_log_lines_go_to_a_stderr_that_is_no_terminal(start, tmp_path):
+    log = tmp_path / "log"
+    chat = start(wrapper=["/bin/sh", "-c", f"exec \"$@\" 2>'{log}'", "sh"], BITCTL_LOG_LEVEL="info",
+                 FAKE_GATE=str(tmp_path / "gate"))
+    chat.expect("⏳ Loading model...")
+    chat.send("one")
+    chat.expect("⏳ Loading tiny...")
+    assert log.read_text() == "bitctl: info: prompt deferred reason=model_not_ready\n"
+    leave(chat)
+
+
 def test_prompts_wait_while_an_answer_is_made_and_can_be_dropped(start, tmp_path):
     chat = start(FAKE_GATE=str(tmp_path / "gate"))
-    chat.expect("⏳ Loading tiny...")
+    chat.expect("⏳ Loading model...")
     chat.send("one")
     chat.send("two")
     chat.expect("> two")
@@ -335,8 +404,11 @@ ENDS = {
     "quit": (lambda chat: chat.send("/quit"), 0),
     "SIGTERM": (lambda chat: chat.kill(signal.SIGTERM), 128 + signal.SIGTERM),
     "SIGHUP": (lambda chat: chat.kill(signal.SIGHUP), 128 + signal.SIGHUP),
-    "SIGABRT": (lambda chat: chat.kill(signal.SIGABRT), -signal.SIGABRT),
-    "SIGSEGV": (lambda chat: chat.kill(signal.SIGSEGV), -signal.SIGSEGV),
+    "SIGQUIT": (lambda chat: chat.kill(signal.SIGQUIT), 128 + signal.SIGQUIT),
+    **{
+        name: (lambda chat, number=getattr(signal, name): chat.kill(number), -getattr(signal, name))
+        for name in ("SIGABRT", "SIGSEGV", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGXFSZ", "SIGPROF")
+    },
 }
 
 
@@ -366,18 +438,60 @@ def test_a_closed_terminal_ends_it(ready):
     wait_until_gone(worker)
 
 
+# As a shell: the job is a group of its own in the foreground; once it has stopped, a line brings it back.
+SHELL = """
+import os, signal, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+job = os.fork()
+if job == 0:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+while True:
+    _, status = os.waitpid(job, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        sys.exit(os.waitstatus_to_exitcode(status))
+    os.tcsetpgrp(0, os.getpgrp())
+    print("stopped by", os.WSTOPSIG(status), flush=True)
+    sys.stdin.readline()
+    os.tcsetpgrp(0, job)
+    os.kill(job, signal.SIGCONT)
+"""
+
+
 def test_suspend_and_resume(ready):
-    chat = ready()
+    chat = ready(wrapper=[sys.executable, "-c", SHELL])
     chat.type("half a text\x1a")
-    pid, status = os.waitpid(chat.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
+    chat.expect(f"stopped by {signal.SIGTSTP.value}")
     assert chat.terminal_is_as_before()
     chat.rest()
-    chat.kill(signal.SIGCONT)
+    chat.type("fg\n")
     chat.expect("half a text")
-    assert not chat.terminal_is_as_before()
     chat.type("\n")
     chat.expect("You said: half a text")
+    assert not chat.terminal_is_as_before()
+    leave(chat)
+
+
+@pytest.mark.parametrize("stop", [lambda chat: chat.type("\x1a"), lambda chat: chat.kill(signal.SIGTSTP)],
+                         ids=["key", "signal"])
+def test_where_no_shell_could_wake_it_nothing_stops(ready, stop):
+    chat = ready()
+    chat.type("half a text")
+    chat.expect("half a text")
+    stop(chat)
+    chat.expect("half a text")  # drawn again
+    chat.type("\n")
+    chat.expect("You said: half a text")
+    leave(chat)
+
+
+def test_a_pipe_that_breaks_does_not_end_it(ready):
+    chat = ready(wrapper=["/usr/bin/env", "--default-signal=PIPE"])  # Python ignores it, and so would its child
+    chat.kill(signal.SIGPIPE)
+    chat.send("hello")
+    chat.expect("You said: hello")
     leave(chat)
 
 

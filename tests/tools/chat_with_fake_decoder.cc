@@ -23,7 +23,7 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
-Result<std::unique_ptr<Decoder>> open_fake(const ModelFiles&, const OpenOptions&,
+Result<std::unique_ptr<Decoder>> open_fake(const ModelFiles&, const OpenOptions& options,
                                            const LoadProgress& progress) {
   progress(21, 47);
   const std::string gate = environment("FAKE_GATE");
@@ -33,6 +33,7 @@ Result<std::unique_ptr<Decoder>> open_fake(const ModelFiles&, const OpenOptions&
   settings.endless = !environment("FAKE_ENDLESS").empty();
   settings.per_token = std::chrono::milliseconds(std::atoi(environment("FAKE_TOKEN_MS").c_str()));
   settings.fails_at = "boom";
+  if (options.max_context > 0) settings.max_context = options.max_context;
   return std::make_unique<FakeDecoder>(settings);
 }
 

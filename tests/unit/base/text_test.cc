@@ -18,6 +18,7 @@ TEST(Text, Durations) {
   EXPECT_EQ(parse_duration("0.5s"), 500ms);
   for (const char* bad : {"", "30", "s", "1x", "1.2.3s", "-1s", "1s ", "99999999999d", ".5s"})
     EXPECT_FALSE(parse_duration(bad)) << bad;
+  EXPECT_FALSE(parse_duration(std::string(400, '9').append("s")));
   EXPECT_EQ(format_duration(400ms), "0.4s");
   EXPECT_EQ(format_duration(12ms), "12ms");
   EXPECT_EQ(format_duration(4s), "4s");
@@ -33,6 +34,7 @@ TEST(Text, Sizes) {
   EXPECT_EQ(parse_size("1.5KB"), 1500u);
   EXPECT_EQ(parse_size("4096"), 4096u);
   for (const char* bad : {"", "GiB", "1 GiB", "-1", "1e30TiB", "1QB"}) EXPECT_FALSE(parse_size(bad)) << bad;
+  EXPECT_FALSE(parse_size(std::string(400, '9')));
   EXPECT_EQ(format_bytes(512), "512 B");
   EXPECT_EQ(format_bytes(1288490189), "1.2 GiB");
 }

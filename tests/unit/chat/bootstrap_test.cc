@@ -22,6 +22,7 @@ TEST(Bootstrap, TheTextsAreThese) {
   EXPECT_EQ(state_text({"Qwen 3B", State::Initializing{}}), "Initializing...");
   EXPECT_EQ(state_text({"Qwen 3B", State::Downloading{"tokenizer.json", 2, 4}}),
             "Downloading Qwen 3B (2/4): tokenizer.json");
+  EXPECT_EQ(state_text({"Qwen 3B", State::Downloading{}}), "Downloading Qwen 3B (0/4): Preparing...");
   EXPECT_EQ(state_text({"Qwen 3B", State::Loading{}}), "Loading Qwen 3B...");
   EXPECT_EQ(state_text({"Qwen 3B", State::Ready{}}), "✓ Qwen 3B ready");
   EXPECT_EQ(state_text({"Qwen 3B", State::Failed{"network error"}}), "✗ Failed: network error");

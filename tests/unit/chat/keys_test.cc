@@ -195,19 +195,29 @@ TEST(Keys, ALoneEscapeIsForgottenAfterSilence) {
   for (const std::string alone : {"\x1b", "\x1b[", "\x1bO", "\x1b]", "\x1bP", "\x1b_", "\x1b^", "\x1bX"}) {
     KeyParser parser;
     EXPECT_THAT(parser.feed(alone), IsEmpty());
-    EXPECT_TRUE(parser.unsettled());
-    parser.settle();
-    EXPECT_FALSE(parser.unsettled());
+    EXPECT_EQ(parser.settles_after(), std::chrono::milliseconds(100));
+    EXPECT_THAT(parser.settle(), IsEmpty());
+    EXPECT_FALSE(parser.settles_after());
     EXPECT_THAT(kinds(parser.feed("\rA")), ElementsAre(KeyKind::newline, KeyKind::text))
         << testing::PrintToString(alone);
   }
 }
 
+TEST(Keys, APasteWithoutAnEndIsGivenAfterSilence) {
+  KeyParser parser;
+  EXPECT_THAT(parser.feed("\x1b[200~half a\rpaste\x03\x04"), IsEmpty());
+  EXPECT_EQ(parser.settles_after(), std::chrono::seconds(1));
+  EXPECT_THAT(parser.settle(), ElementsAre(pasted("half a\npaste")));
+  EXPECT_FALSE(parser.settles_after());
+  EXPECT_THAT(kinds(parser.feed("\x03\x04")), ElementsAre(KeyKind::interrupt, KeyKind::end_of_input));
+  EXPECT_THAT(parser.feed("\x1b[201~"), IsEmpty()) << "its end, if it comes at last";
+}
+
 TEST(Keys, SilenceInsideASequenceChangesNothing) {
-  for (const std::string begun : {"\x1b[1", "\x1b]52;c", "\x1bP>", "\x1b[200~text", "\xe3\x81"}) {
+  for (const std::string begun : {"\x1b[1", "\x1b]52;c", "\x1bP>", "\xe3\x81"}) {
     KeyParser parser;
     parser.feed(begun);
-    EXPECT_FALSE(parser.unsettled()) << testing::PrintToString(begun);
+    EXPECT_FALSE(parser.settles_after()) << testing::PrintToString(begun);
   }
   KeyParser parser;
   parser.feed("\x1b[13;");

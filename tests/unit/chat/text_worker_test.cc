@@ -70,9 +70,20 @@ TEST_F(TextWorkerTest, WhatItSaidBeforeItsDeathIsHeard) {
   EXPECT_EQ(heard, "last");
 }
 
-TEST_F(TextWorkerTest, JunkIsNoReply) {
+TEST_F(TextWorkerTest, ALineThatIsNoReplyEndsIt) {
+  for (const std::string junk : {"junk", "[]", "", "{\\\"id\\\":1,\\\"temperature\\\":NaN}",
+                                 "{\\\"id\\\":1,\\\"error\\\":\\\"\\\\ud800\\\"}"}) {
+    ASSERT_TRUE(worker.start(script("read a <&3; printf '%s\\n' \"" + junk + "\" >&3; read c <&3")));
+    worker.ask({{"op", "load"}}, [](const Result<Json>&) { FAIL() << "nobody knows whose reply it is"; });
+    run_until([&] { return !death.empty(); });
+    EXPECT_THAT(std::exchange(death, ""), testing::StartsWith("the text worker said what is no reply: "));
+    EXPECT_FALSE(worker.running());
+  }
+}
+
+TEST_F(TextWorkerTest, AReplyThatNobodyWaitsForIsNone) {
   ASSERT_TRUE(
-      worker.start(script("read a <&3; printf 'junk\\n[]\\n{\"id\":\"1\"}\\n{\"id\":7}\\n' >&3;"
+      worker.start(script("read a <&3; printf '{\"id\":\"1\"}\\n{\"id\":7}\\n' >&3;"
                           "echo '{\"id\":1,\"text\":\"good\"}' >&3; read c <&3")));
   std::string heard;
   worker.ask({{"op", "encode"}}, [&](Result<Json> reply) { heard = reply->at("text"); });

@@ -149,6 +149,10 @@ TEST_P(BadSample, IsRefusedNotSorted) {
   }
 }
 
+TEST(Sample, GreedyLooksAtNothingElse) {
+  EXPECT_EQ(sample(std::vector<float>{1, 5, 2}, {.top_k = -1, .top_p = NAN}, 0), 1);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Each, BadSample,
     testing::Values(Bad{"nan", {1, NAN, 3}, {}, "the logit of token 1 is nan"},
@@ -159,9 +163,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Bad{"temperature", {1, 2}, {.temperature = -1}, "temperature -1"},
                     Bad{"temperature_nan", {1, 2}, {.temperature = NAN}, "temperature nan"},
                     Bad{"temperature_infinite", {1, 2}, {.temperature = INFINITY}, "temperature inf"},
-                    Bad{"top_p", {1, 2}, {.top_p = 1.5}, "top_p 1.5"},
-                    Bad{"top_p_nan", {1, 2}, {.top_p = NAN}, "top_p nan"},
-                    Bad{"top_k", {1, 2}, {.top_k = -1}, "top_k -1"}),
+                    Bad{"top_p", {1, 2}, {.temperature = 1, .top_p = 1.5}, "top_p 1.5"},
+                    Bad{"top_p_nan", {1, 2}, {.temperature = 1, .top_p = NAN}, "top_p nan"},
+                    Bad{"top_k", {1, 2}, {.temperature = 1, .top_k = -1}, "top_k -1"}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

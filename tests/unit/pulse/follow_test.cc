@@ -56,8 +56,11 @@ TEST(FollowState, TellsTheFirstStatusAtOnce) {
   const FollowStep step = follow.at(0, good(running()));
   EXPECT_EQ(step.emit, running());
   EXPECT_FALSE(step.end);
-  ASSERT_EQ(step.log.size(), 1u);
+  ASSERT_EQ(step.log.size(), 2u);
   EXPECT_EQ(step.log[0].text, "Emitting training status: running (epoch 1.5/3)");
+  EXPECT_EQ(step.log[1].level, spdlog::level::debug);
+  EXPECT_THAT(step.log[1].text,
+              testing::StartsWith("[TrainingPanel] Status update: {\"status\":\"running\","));
   EXPECT_EQ(follow.state.heartbeat_due(), Mono() + seconds(1010));
 }
 
@@ -251,6 +254,18 @@ class FollowerTest : public testing::Test {
 // An interval at which only an event can wake it, as long as no status has been told: then the heartbeat
 // does.
 constexpr Duration kNever = std::chrono::hours(1);
+
+TEST_F(FollowerTest, AFolderThatGivesNoEventsIsToldOnce) {
+  const std::string good = std::exchange(path_, folder_ / (std::string(300, 'x') + "/training_status.json"));
+  follow(milliseconds(1));
+  EXPECT_THAT(warnings_[0], testing::StartsWith("Polling error: no events for " + folder_.path()));
+  EXPECT_THAT(warnings_[0], testing::EndsWith("File name too long; it is read every 0.001s"));
+  const size_t told = warnings_.size();
+  const Mono later = loop_.now() + milliseconds(50);
+  ASSERT_TRUE(until([&] { return loop_.now() >= later; }));
+  EXPECT_EQ(warnings_.size(), told);
+  path_ = good;
+}
 
 TEST_F(FollowerTest, AFileThatIsPublishedIsSeenAtOnce) {
   std::filesystem::create_directory(folder_ / "run");

@@ -81,8 +81,8 @@ TEST(Age, CountsSecondsThenMinutes) {
   EXPECT_EQ(age_text(kNow - 59, kNow), "59s ago");
   EXPECT_EQ(age_text(kNow - 60, kNow), "1m ago");
   EXPECT_EQ(age_text(kNow - 7199, kNow), "119m ago");
-  EXPECT_EQ(age_text(kNow + 5, kNow), "0s ago (clock skew)");
-  EXPECT_EQ(age_text(INT64_MAX, kNow), "0s ago (clock skew)");
+  EXPECT_EQ(age_text(kNow + 5, kNow), "0s ago");
+  EXPECT_EQ(age_text(INT64_MAX, kNow), "0s ago");
 }
 
 TEST(Panel, FitsTheTerminal) {
