@@ -116,7 +116,7 @@ def test_side_files_that_cannot_be_written_cost_neither_the_resume_nor_the_weigh
         "    if step == 3: os.kill(os.getpid(), 9)\n"
         "run.finish()\n"
     )
-    run = start("train", "--", "python3", "train.py")
+    run = start("train", "--", runs.python(), "train.py")
     assert run.wait() == 0, run.text()
     assert run.events("resumed")[0]["step"] == 3
     assert "checkpoints will lack config and tokenizer" in (run.path / "logs" / "attempt-2.log").read_text()

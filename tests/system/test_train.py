@@ -281,7 +281,8 @@ def test_a_time_limit_is_no_second_ctrl_c(start, tmp_path):
         "import bitctl, time\nrun = bitctl.init()\nrun.restore()\n"
         "for step in range(1, 4): run.progress(step=step); run.checkpoint(step); time.sleep(4)\n"
     )
-    run = start("train", "--set", "limits.time=2s", "--", "python3", "train.py")
+    (tmp_path / "config.yaml").write_text("name: test\nrun: {script: train.py}\nlimits: {time: 2s}\n")
+    run = start("train", "config.yaml")
     run.wait_event("progress")
     run.process.send_signal(signal.SIGINT)
     assert run.wait() == 75

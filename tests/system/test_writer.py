@@ -170,7 +170,7 @@ def test_a_diverged_model_with_a_thousand_tensors_is_known_to_be_saved(start, tm
         "run.progress(step=1, total_steps=1)\n"
         "run.finish()\n"
     )
-    run = start("train", "--", "python3", "train.py")
+    run = start("train", "--", runs.python(), "train.py")
     assert run.wait() == 0, run.text()
     assert run.events("committed")[-1]["non_finite"] == 1200
     manifest = json.loads((run.path / "checkpoints" / "step-000000001" / "manifest.json").read_text())
