@@ -53,6 +53,11 @@ std::string ending_line(const PulseStatus& status) {
   return "⏸️ No training in progress";
 }
 
+// Before the first report, and of a script that never reports, there is nothing to show but its message.
+bool has_reported(const PulseStatus& status) {
+  return status.epoch > 0 || status.total_epochs > 0 || status.loss != 0;
+}
+
 bool has_more_to_say(const PulseStatus& status) {
   return status.status == TrainingState::idle && !status.message.empty() &&
          status.message != idle_status(0).message;
@@ -61,8 +66,11 @@ bool has_more_to_say(const PulseStatus& status) {
 std::vector<std::string> running_lines(const PulseStatus& status, const RunLabels& labels, int64_t now,
                                        const RunFacts& facts) {
   std::vector<std::string> lines = {"Profile: " + visible_text(labels.profile),
-                                    "Dataset: " + visible_text(labels.dataset), epoch_line(status),
-                                    loss_line(status)};
+                                    "Dataset: " + visible_text(labels.dataset)};
+  if (has_reported(status)) {
+    lines.push_back(epoch_line(status));
+    lines.push_back(loss_line(status));
+  }
   std::vector<std::string> pace;
   if (facts.steps_per_second) pace.push_back(fmt::format("{:.3g} step/s", *facts.steps_per_second));
   if (facts.eta) pace.push_back("ETA " + format_duration(*facts.eta));
@@ -94,7 +102,8 @@ std::vector<std::string> panel_lines(const PulseStatus& status, const RunLabels&
   // The reason of an error is shown whole; nothing is drawn over it any more.
   if (status.status != TrainingState::error)
     for (std::string& line : lines) line = clipped(line, terminal.columns);
-  if (running) lines.insert(lines.begin() + 2, bar(progress_percent(status), terminal));
+  if (running && has_reported(status))
+    lines.insert(lines.begin() + 2, bar(progress_percent(status), terminal));
   if (status.status == TrainingState::error) lines[0] = painted(lines[0], kRed, terminal);
   if (status.status == TrainingState::done) lines[0] = painted(lines[0], kGreen, terminal);
   return lines;
@@ -103,9 +112,11 @@ std::vector<std::string> panel_lines(const PulseStatus& status, const RunLabels&
 std::string event_line(const PulseStatus& status, int64_t now) {
   if (status.status != TrainingState::running)
     return ending_line(status) + (has_more_to_say(status) ? ": " + visible_text(status.message) : "");
-  const std::string message = status.message.empty() ? "" : " · " + visible_text(status.message);
-  return fmt::format("{} · {}{} · Last update: {}", epoch_line(status), loss_line(status), message,
-                     age_text(status.timestamp, now));
+  std::vector<std::string> parts;
+  if (has_reported(status)) parts = {epoch_line(status), loss_line(status)};
+  if (!status.message.empty()) parts.push_back(visible_text(status.message));
+  parts.push_back("Last update: " + age_text(status.timestamp, now));
+  return fmt::format("{}", fmt::join(parts, " · "));
 }
 
 std::string Panel::erase() {

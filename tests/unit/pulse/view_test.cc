@@ -76,6 +76,15 @@ TEST(Panel, EpochsLoseTheirNoise) {
   EXPECT_EQ(line(1e300, 1e300), "Epoch 1e+300 / 1e+300 (100.0%)");
 }
 
+TEST(Panel, ShowsNoNumbersThatNobodyReported) {
+  PulseStatus status{TrainingState::running, 0, 0, 0, "Starting…", kNow};
+  EXPECT_EQ(join(panel_lines(status, {}, kNow, kPipe)),
+            "Profile: Unknown\nDataset: Unknown\nStarting…\nLast update: 0s ago\n");
+  EXPECT_EQ(event_line(status, kNow), "Starting… · Last update: 0s ago");
+  status.total_epochs = 3;
+  EXPECT_THAT(join(panel_lines(status, {}, kNow, kPipe)), HasSubstr("Epoch 0 / 3 (0.0%)\nLoss: 0.0000\n"));
+}
+
 TEST(Age, CountsSecondsThenMinutes) {
   EXPECT_EQ(age_text(kNow, kNow), "0s ago");
   EXPECT_EQ(age_text(kNow - 59, kNow), "59s ago");
