@@ -52,6 +52,19 @@ def marked(run_dir):
     return found
 
 
+def children_named(parent, name):
+    """The pids of a process's children of that name."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (entry / "stat").read_text()
+        except OSError:
+            continue
+        if stat[stat.index("(") + 1 : stat.rindex(")")] == name and int(stat[stat.rindex(")") + 2 :].split()[1]) == parent:
+            found.append(int(entry.name))
+    return found
+
+
 class Run:
     """One `bitctl train` (or resume) in the background."""
 
@@ -95,6 +108,9 @@ class Run:
 
     def trainer(self):
         return self.events("spawned")[-1]["pid"]
+
+    def writer(self):
+        return wait_for(lambda: children_named(self.process.pid, "bitctl-writer"), "the writer")[0]
 
     def wait(self, deadline=DEADLINE):
         try:

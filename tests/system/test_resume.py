@@ -81,7 +81,7 @@ def test_writer_killed_mid_run(start, tmp_path, uninterrupted):
     arguments = [STEPS, "--pause", 0.02, "--weights", tmp_path / "w.pt"]
     run = start("train", runs.config(tmp_path, "small.py", arguments, checkpoints={"every": 2}))
     run.wait_step(10)
-    writer = writer_of(run)
+    writer = run.writer()
     os.kill(writer, signal.SIGKILL)
     run.wait_event("writer_died")
     assert run.wait() == 0, run.text()
@@ -99,7 +99,7 @@ def test_writer_killed_at_the_start_of_a_resume(start, tmp_path, uninterrupted):
     before = len(run.events("spawned"))
     again = start("resume", run.path)
     wait_for(lambda: len(again.events("spawned")) > before, "the next attempt")
-    os.kill(writer_of(again), signal.SIGKILL)
+    os.kill(again.writer(), signal.SIGKILL)
     assert again.wait() == 0, again.text()
     assert again.events("resumed")[-1]["source"] == "disk"
 
@@ -154,27 +154,13 @@ def test_all_three_killed_at_once(start, tmp_path, uninterrupted):
     run = start("train", runs.config(tmp_path, "small.py", arguments, checkpoints={"every": 3}))
     run.wait_step(10)
     run.wait_event("committed")
-    victims = [run.process.pid, writer_of(run), run.trainer()]
+    victims = [run.process.pid, run.writer(), run.trainer()]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     run.process.wait()
     again = start("resume", run.path)
     assert again.wait() == 0, again.text()
     assert same_weights(tmp_path / "w.pt", uninterrupted)
-
-
-def writer_of(run):
-    """The writer is the supervisor's child of that name."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = open("/proc/%s/stat" % entry).read()
-            except OSError:
-                continue
-            name, rest = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
-            if name == "bitctl-writer" and int(rest[1]) == run.process.pid:
-                return int(entry)
-    raise AssertionError("no writer")
 
 
 def test_stopped_and_resumed(start, tmp_path, uninterrupted):

@@ -79,7 +79,7 @@ def test_a_deaf_trainer_is_killed_after_the_grace(start, tmp_path, level):
 def test_what_supervisor_and_writer_left_is_swept_by_the_next_start(start, tmp_path):
     run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": "sweep"})
     pids = tree_is_up(run)
-    writer = next(int(p) for p in os.listdir("/proc") if p.isdigit() and is_writer(int(p), run.process.pid))
+    writer = run.writer()
     os.kill(run.process.pid, signal.SIGSTOP)
     os.kill(writer, signal.SIGKILL)
     run.process.kill()
@@ -89,14 +89,6 @@ def test_what_supervisor_and_writer_left_is_swept_by_the_next_start(start, tmp_p
     again = start("train", runs.config(tmp_path, "hostile.py", ["exit0"]))
     assert again.wait() == 0
     assert gone(pids)
-
-
-def is_writer(pid, parent):
-    try:
-        stat = open("/proc/%d/stat" % pid).read()
-    except OSError:
-        return False
-    return "(bitctl-writer)" in stat and int(stat[stat.rindex(")") + 2 :].split()[1]) == parent
 
 
 def test_stop_from_another_terminal(start, tmp_path, bitctl):
