@@ -45,7 +45,7 @@ def test_killed_at_random_steps(start, tmp_path, uninterrupted, seed):
     run = start("train", runs.config(tmp_path, "small.py", arguments, checkpoints={"every": every}, restart={"max": 10}))
     for number, step in enumerate(kill_at, 1):
         run.wait_event("hello", attempt=number)
-        wait_for(lambda: run.process.poll() is not None or (tmp_path / "steps.log").exists() and steps_run(tmp_path / "steps.log")[-1] >= step, "step %d" % step)
+        wait_for(lambda: run.process.poll() is not None or (tmp_path / "steps.log").exists() and (steps_run(tmp_path / "steps.log") or [0])[-1] >= step, "step %d" % step)
         assert run.process.poll() is None, run.text()
         os.kill(run.trainer(), signal.SIGKILL)
         run.wait_event("spawned", attempt=number + 1)
