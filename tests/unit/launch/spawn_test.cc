@@ -49,7 +49,9 @@ TEST_F(SpawnTest, ExitCodesAndSignalsAreTold) {
 }
 
 TEST_F(SpawnTest, NothingIsInheritedButWhatIsNamed) {
-  const Fd leak(::open("/dev/null", O_RDWR));  // not close-on-exec, on purpose
+  const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  // Not close-on-exec, on purpose, and above the numbers that the named ones get.
+  const Fd leak(::fcntl(null.get(), F_DUPFD, 100));
   const Fd named(::open(folder_.write("named", "from the parent").c_str(), O_RDONLY | O_CLOEXEC));
   sigset_t set;
   sigemptyset(&set);
