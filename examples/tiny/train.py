@@ -1,4 +1,4 @@
-"""A one-million-parameter Llama from scratch, on Python's own standard library, in half a minute on two cores.
+"""A one-million-parameter Llama from scratch, on Python's own standard library, in under a minute on two cores.
 
     bitctl train examples/tiny/config.yaml
     bitctl chat                                # it continues code, badly
