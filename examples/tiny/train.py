@@ -1,4 +1,4 @@
-"""A one-million-parameter Llama from scratch, on Python's own standard library, in under a minute on two cores.
+"""A one-million-parameter Llama from scratch, on Python's own standard library, in half a minute on two cores.
 
     bitctl train examples/tiny/config.yaml
     bitctl chat                                # it continues code, badly
@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import bitctl
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=400)
+parser.add_argument("--steps", type=int, default=250)
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--length", type=int, default=128)
 parser.add_argument("--lr", type=float, default=3e-3)
