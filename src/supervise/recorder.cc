@@ -102,7 +102,7 @@ void Recorder::write_rows(std::deque<Json>& rows) {
     }
     refused_.pop_front();
   }
-  if (refused_.size() > kMaxRefused) refused_.pop_front();
+  while (refused_.size() > kMaxRefused) refused_.pop_front();
 }
 
 void Recorder::write_pulse_file(const PulseStatus& pulse) {

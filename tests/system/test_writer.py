@@ -177,6 +177,20 @@ def test_a_diverged_model_with_a_thousand_tensors_is_known_to_be_saved(start, tm
     assert len(manifest["non_finite"]) == 1200
 
 
+def test_a_writer_that_always_dies_ends_the_run_with_a_reason(start, tmp_path):
+    """A training whose work nobody saves is not kept alive; the fourth death still is no reason to end it."""
+    run = start("train", runs.config(tmp_path, "small.py", [100000, "--pause", 0.02], checkpoints={"every": 1000000}))
+    run.wait_event("progress")
+    for deaths in range(1, 6):
+        assert run.process.poll() is None, run.text()
+        os.kill(run.writer(), signal.SIGKILL)
+        wait_for(lambda: len(run.events("writer_died")) == deaths, "death %d" % deaths)
+    assert run.wait() == 125
+    assert run.pulse()["status"] == "error"
+    assert "died 5 times without saving anything" in run.pulse()["message"]
+    assert runs.marked(run.path) == []
+
+
 def test_two_writers_never_save_at_once(start, tmp_path):
     """Somebody else holds .writer.lock: the save waits for it, training goes on, and the snapshot is not lost."""
     import fcntl
