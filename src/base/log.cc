@@ -11,6 +11,8 @@
 namespace bitctl {
 namespace {
 
+constexpr size_t kQueued = 512;  // lines; each place is 400 bytes of a supervisor that means to be small
+
 void set_level(const std::string& otherwise) {
   const char* level = std::getenv("BITCTL_LOG_LEVEL");
   spdlog::set_level(spdlog::level::from_str(level ? level : otherwise));
@@ -49,7 +51,7 @@ void log_to(std::function<void(std::string line)> take, const std::string& level
 }
 
 void log_to_file(const std::string& path) {
-  spdlog::init_thread_pool(8192, 1);
+  spdlog::init_thread_pool(kQueued, 1);
   auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
   auto logger = std::make_shared<spdlog::async_logger>("bitctl", sink, spdlog::thread_pool(),
                                                        spdlog::async_overflow_policy::overrun_oldest);

@@ -4,7 +4,7 @@
 #include "base/install_layout.h"
 #include "commands/commands.h"
 #include "commands/supervised.h"
-#include "launch/isolation.h"
+#include "launch/processes.h"
 #include "run/create_run.h"
 
 namespace bitctl {

@@ -33,7 +33,7 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
   if (client.hello.rank == 0 && std::exchange(leader_seen_, true)) {
     // The attempt's own launcher has started its worker anew: it goes on from the newest snapshot.
     begin_from_newest();
-    return snapshots_->begin_attempt(now_.attempt, trainer_.pid);
+    return snapshots_->begin_attempt(now_.attempt, trainer_.pid());
   }
   if (resume_known_) welcome(client);
 }

@@ -2,7 +2,7 @@
 
 #include "base/lock.h"
 #include "base/replace_file.h"
-#include "launch/isolation.h"
+#include "launch/processes.h"
 #include "run/run_folder.h"
 
 namespace bitctl {

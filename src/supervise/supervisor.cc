@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,12 +21,9 @@
 namespace bitctl {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kRestampEvery(10);
-constexpr Duration kTreeCheckEvery = milliseconds(5);
-constexpr Duration kUnkillableAfter = seconds(10);
 constexpr Duration kLeastGrace = seconds(30);
 
 WriterOptions writer_options(const RunConfig& config, const RunFolder& folder, const Isolation& isolation) {
@@ -67,11 +63,14 @@ Supervisor::Supervisor(EventLoop& loop, HeldRun run, RunConfig config, Fd signal
       held_(std::move(run)),
       config_(std::move(config)),
       signals_(std::move(signals)),
-      view_(std::move(view)) {}
+      view_(std::move(view)),
+      trainer_(loop, {.on_exit = [this](const ExitStatus& status) { on_leader_exit(status); },
+                      .on_gone = [this] { on_tree_gone(); },
+                      .on_unkillable = [this](const auto& left) { on_unkillable(left); }}) {}
 
 Supervisor::~Supervisor() {
   loop_.unwatch(signals_.get());
-  for (const auto timer : {grace_timer_, progress_timer_, restamp_timer_, tree_timer_}) loop_.cancel(timer);
+  for (const auto timer : {grace_timer_, progress_timer_, restamp_timer_}) loop_.cancel(timer);
 }
 
 Result<int> Supervisor::run() {
@@ -220,27 +219,20 @@ void Supervisor::start_attempt() {
   server_->expect(attempt, token_);
   bitctl_store64(&snapshots_->control().stop_at_step, 0);
 
-  SpawnPlan plan = spawn_plan(attempt);
-  const auto leaf = isolation_->new_attempt(attempt);
-  if (leaf) plan.cgroup = *leaf;
-  // Outside its leaf nobody would see the tree any more.
-  auto spawned = leaf ? spawn(plan) : Result<Spawned>(tl::unexpected(leaf.error()));
   attempt_started_ = loop_.now();
-  if (!spawned) {
-    record("spawn_failed", {{"reason", spawned.error().message}});
-    now_.code = spawned.error().kind == ErrorKind::not_found ? kNotFound
-                : spawned.error().kind == ErrorKind::invalid ? kNotExecutable
+  if (const auto started =
+          trainer_.start(spawn_plan(attempt), *isolation_, fmt::format("attempt-{}", attempt));
+      !started) {
+    record("spawn_failed", {{"reason", started.error().message}});
+    now_.code = started.error().kind == ErrorKind::not_found ? kNotFound
+                : started.error().kind == ErrorKind::invalid ? kNotExecutable
                                                              : kOwnFailure;
-    now_.error = spawned.error().message;
-    isolation_->forget_attempt();
+    now_.error = started.error().message;
     return feed(Event::spawn_failed);
   }
-  trainer_ = std::move(*spawned);
-  isolation_->set_leader(trainer_.pid);
-  loop_.watch(trainer_.pidfd.get(), EPOLLIN, [this](uint32_t) { on_leader_exit(); });
   feed(Event::started);
-  record("spawned", {{"pid", trainer_.pid}});
-  snapshots_->begin_attempt(attempt, trainer_.pid);
+  record("spawned", {{"pid", trainer_.pid()}});
+  snapshots_->begin_attempt(attempt, trainer_.pid());
   if (!writer_lost_.empty()) return violate(writer_lost_);
   if (pulse_source_) pulse_source_->start(unix_seconds(system_clock().wall()));
   if (stop_asked_) feed(Event::stop_asked);
@@ -258,60 +250,40 @@ void Supervisor::request_stop() {
     bitctl_store64(&snapshots_->control().stop_at_step, std::max<uint64_t>(1, step + ahead));
   } else {
     // Only where nobody is connected: a launcher would orphan its worker.
-    ::syscall(SYS_pidfd_send_signal, trainer_.pidfd.get(), config_.stop.signal, nullptr, 0);
+    trainer_.signal(config_.stop.signal);
   }
 }
 
 void Supervisor::kill_tree() {
   loop_.cancel(grace_timer_);
-  kill_deadline_ = loop_.now() + kUnkillableAfter;
-  if (const int fd = isolation_->change_fd(); fd >= 0)
-    loop_.watch(fd, EPOLLPRI, [this](uint32_t) { check_tree(); });
-  isolation_->kill_tree();
-  check_tree();
+  trainer_.kill();
 }
 
-void Supervisor::check_tree() {
-  if (state_ != State::killing) return;
-  loop_.cancel(tree_timer_);
-  on_leader_exit();
-  const bool over = !trainer_.pidfd && isolation_->is_empty();
-  if (!over && loop_.now() < kill_deadline_) {
-    isolation_->kill_tree();
-    tree_timer_ = loop_.call_after(kTreeCheckEvery, [this] { check_tree(); });
-    return;
-  }
-  if (const int fd = isolation_->change_fd(); fd >= 0) loop_.unwatch(fd);
-  if (over) {
-    isolation_->forget_attempt();
-    // The last words of a PULSE file of its own may not have been read yet.
-    if (pulse_source_)
-      return pulse_source_->look([this] {
-        flush_progress();
-        feed(Event::tree_gone);
-      });
-    return feed(Event::tree_gone);
-  }
-  const auto left = isolation_->pids();
+void Supervisor::on_tree_gone() {
+  // The last words of a PULSE file of its own may not have been read yet.
+  if (pulse_source_)
+    return pulse_source_->look([this] {
+      flush_progress();
+      feed(Event::tree_gone);
+    });
+  feed(Event::tree_gone);
+}
+
+void Supervisor::on_unkillable(const std::vector<pid_t>& left) {
   record("unkillable", {{"pids", left}});
   now_.violation = fmt::format("processes {} cannot be killed", fmt::join(left, ", "));
   feed(Event::unkillable);
 }
 
-void Supervisor::on_leader_exit() {
-  if (!trainer_.pidfd) return;
-  const auto status = reap(trainer_.pidfd.get());
-  if (!status) return;
-  loop_.unwatch(trainer_.pidfd.get());
-  trainer_.pidfd.reset();
+void Supervisor::on_leader_exit(const ExitStatus& status) {
   flush_progress();
-  now_.signalled = status->signalled;
-  now_.code = status->code;
+  now_.signalled = status.signalled;
+  now_.code = status.code;
   Json fields = {{"seconds", as_seconds(loop_.now() - attempt_started_)}};
-  if (status->signalled)
-    fields["signal"] = signal_name(status->code);
+  if (status.signalled)
+    fields["signal"] = signal_name(status.code);
   else
-    fields["code"] = status->code;
+    fields["code"] = status.code;
   record("exited", fields);
   feed(Event::leader_exited);
 }
@@ -391,7 +363,7 @@ void Supervisor::reap_orphans() {
   while (true) {
     siginfo_t info{};
     if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
-    if (trainer_.pidfd && info.si_pid == trainer_.pid) return;
+    if (trainer_.is_running() && info.si_pid == trainer_.pid()) return;
     if (snapshots_ && info.si_pid == snapshots_->writer_pid()) return;
     ::waitpid(info.si_pid, nullptr, WNOHANG);
   }
@@ -423,7 +395,7 @@ void Supervisor::restamp() {
   const bool trainer_runs = state_ == State::running || state_ == State::stopping;
   // A PULSE file of the trainer's own brings its own time with it.
   if (trainer_runs && pulse_source_ && now_.reports_progress) return;
-  const Observation seen{static_cast<bool>(trainer_.pidfd), trainer_.pidfd ? state_of(trainer_.pid) : '\0'};
+  const Observation seen{trainer_.is_running(), trainer_.is_running() ? state_of(trainer_.pid()) : '\0'};
   if (!trainer_runs || is_healthy(seen)) record("restamped");
 }
 

@@ -12,13 +12,13 @@
 #include "base/event_loop.h"
 #include "config/run_config.h"
 #include "launch/isolation.h"
-#include "launch/spawn.h"
 #include "recover/policy.h"
 #include "run/create_run.h"
 #include "supervise/machine.h"
 #include "supervise/pulse_source.h"
 #include "supervise/recorder.h"
 #include "supervise/snapshot_keeper.h"
+#include "supervise/trainer_process.h"
 #include "supervise/trainer_server.h"
 #include "watch/progress_rows.h"
 
@@ -51,7 +51,6 @@ class Supervisor {
   void start_attempt();
   void request_stop();
   void kill_tree();
-  void check_tree();
   void decide_next();
   void begin_backoff();
   void drain();
@@ -59,7 +58,9 @@ class Supervisor {
 
   // what happens
   void on_signal();
-  void on_leader_exit();
+  void on_leader_exit(const ExitStatus& status);
+  void on_tree_gone();
+  void on_unkillable(const std::vector<pid_t>& left);
   void on_hello(const TrainerServer::Client& client);
   void on_message(const TrainerServer::Client& client, const Json& message);
   void on_control(const TrainerServer::Client& client, const Json& message);
@@ -99,7 +100,7 @@ class Supervisor {
 
   State state_ = State::waiting;
   std::vector<AttemptRecord> attempts_;
-  Spawned trainer_;
+  TrainerProcess trainer_;
   std::string token_;
   Mono run_started_;
   Mono attempt_started_;
@@ -126,8 +127,6 @@ class Supervisor {
   EventLoop::TimerId grace_timer_ = 0;
   EventLoop::TimerId progress_timer_ = 0;
   EventLoop::TimerId restamp_timer_ = 0;
-  EventLoop::TimerId tree_timer_ = 0;
-  Mono kill_deadline_;
   int exit_code_ = 0;
 };
 

@@ -18,14 +18,15 @@ void Sentinel::end_tree() {
   const auto description = parse_strict_json(isolation_);
   if (!description) return;
   const auto isolation = Isolation::rebuild(*description);
-  isolation->set_leader(leader_);
+  const auto tree = isolation->everything();
+  tree->set_leader(leader_);
   // Before anything else, and above all before a look at a disk: the tree has a second to be gone.
-  for (int pass = 0; pass < 500 && !isolation->is_empty(); ++pass) {
-    isolation->kill_tree();
+  for (int pass = 0; pass < 500 && !tree->is_empty(); ++pass) {
+    tree->kill();
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  if (!isolation->is_empty())
-    spdlog::error("writer: processes {} cannot be killed", fmt::join(isolation->pids(), ", "));
+  if (!tree->is_empty())
+    spdlog::error("writer: processes {} cannot be killed", fmt::join(tree->pids(), ", "));
   const auto history = read_history(folder_.events());
   run_had_ended_ =
       history && (history->state == "done" || history->state == "stopped" || history->state == "failed");

@@ -1,0 +1,87 @@
+#include "launch/processes.h"
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <thread>
+
+#include "base/process_id.h"
+
+namespace bitctl {
+namespace {
+
+constexpr const char* kMarker = "BITCTL_RUN_DIR=";
+
+}  // namespace
+
+std::vector<pid_t> all_pids() {
+  std::vector<pid_t> pids;
+  std::unique_ptr<DIR, int (*)(DIR*)> proc(::opendir("/proc"), ::closedir);
+  if (!proc) return pids;
+  while (const dirent* entry = ::readdir(proc.get()))
+    if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
+      pids.push_back(static_cast<pid_t>(std::atoi(entry->d_name)));
+  return pids;
+}
+
+std::string marker_of(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/environ", pid), std::ios::binary);
+  for (std::string entry; std::getline(file, entry, '\0');)
+    if (entry.starts_with(kMarker)) return entry.substr(std::string_view(kMarker).size());
+  return {};
+}
+
+bool is_zombie(pid_t pid) {
+  const char state = state_of(pid);
+  return state == 0 || state == 'Z' || state == 'X';
+}
+
+std::map<pid_t, Ancestry> read_ancestry(const std::vector<pid_t>& pids) {
+  std::map<pid_t, Ancestry> table;
+  for (const pid_t pid : pids) {
+    std::ifstream file(fmt::format("/proc/{}/stat", pid));
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    const size_t close = text.rfind(')');
+    if (close == std::string::npos) continue;
+    std::istringstream fields(text.substr(close + 1));
+    char state = 0;
+    pid_t group = 0;
+    Ancestry entry;
+    if (fields >> state >> entry.parent >> group >> entry.session) table[pid] = entry;
+  }
+  return table;
+}
+
+std::vector<pid_t> marked_processes(const std::string& run_folder) {
+  std::vector<pid_t> found;
+  for (const pid_t pid : all_pids())
+    if (pid != ::getpid() && !is_zombie(pid) && marker_of(pid) == run_folder) found.push_back(pid);
+  return found;
+}
+
+std::set<std::string> marked_run_folders() {
+  std::set<std::string> folders;
+  for (const pid_t pid : all_pids())
+    if (!is_zombie(pid))
+      if (std::string folder = marker_of(pid); !folder.empty()) folders.insert(std::move(folder));
+  return folders;
+}
+
+int sweep_leftovers(const std::string& run_folder) {
+  std::set<pid_t> killed;
+  for (int pass = 0; pass < 250; ++pass) {
+    const auto left = marked_processes(run_folder);
+    if (left.empty()) break;
+    for (const pid_t pid : left)
+      if (::kill(pid, SIGKILL) == 0) killed.insert(pid);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return static_cast<int>(killed.size());
+}
+
+}  // namespace bitctl

@@ -1,0 +1,37 @@
+// What /proc tells about the processes of this machine, as far as a tree's end needs it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace bitctl {
+
+struct Ancestry {
+  pid_t parent = 0;
+  pid_t session = 0;
+};
+
+std::vector<pid_t> all_pids();
+std::map<pid_t, Ancestry> read_ancestry(const std::vector<pid_t>& pids);
+
+// The value of BITCTL_RUN_DIR in a process's environment; empty where it has none, or is not ours to read.
+std::string marker_of(pid_t pid);
+
+// Gone, or waiting for its parent to take note: it holds nothing any more.
+bool is_zombie(pid_t pid);
+
+// Processes whose environment holds `BITCTL_RUN_DIR=<run_folder>`, zombies left out.
+std::vector<pid_t> marked_processes(const std::string& run_folder);
+
+// The run folders that any process's marker names.
+std::set<std::string> marked_run_folders();
+
+// Kills what carries the run's marker until a pass finds none, at most 5 s. For the next start after
+// supervisor and writer were both killed; the caller holds the run's lock. Returns how many were killed.
+int sweep_leftovers(const std::string& run_folder);
+
+}  // namespace bitctl

@@ -1,0 +1,51 @@
+// The trainer's process and everything it starts, from the spawn until nothing of it is left.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "launch/isolation.h"
+#include "launch/spawn.h"
+
+namespace bitctl {
+
+class TrainerProcess {
+ public:
+  struct Callbacks {
+    std::function<void(const ExitStatus&)> on_exit;  // of the leader; the rest of its tree may live on
+    std::function<void()> on_gone;                   // after kill(): leader reaped, tree empty
+    std::function<void(const std::vector<pid_t>&)> on_unkillable;  // after kill(): these do not die
+  };
+
+  TrainerProcess(EventLoop& loop, Callbacks callbacks) : loop_(loop), callbacks_(std::move(callbacks)) {}
+  ~TrainerProcess();
+
+  // Errors as of spawn(); then nothing of it is left.
+  Status start(SpawnPlan plan, Isolation& isolation, const std::string& name);
+  // One that runs already, its tree with it.
+  void adopt(Spawned leader, std::unique_ptr<Tree> tree);
+
+  pid_t pid() const { return leader_.pid; }  // also after its end
+  bool is_running() const { return static_cast<bool>(leader_.pidfd); }
+  Tree* tree() { return tree_.get(); }
+  void signal(int number);
+  // Kills the whole tree, again and again, until on_gone or (after ten seconds) on_unkillable.
+  void kill();
+
+ private:
+  void reap_leader();
+  void check_tree();
+  void stop_watching();
+
+  EventLoop& loop_;
+  Callbacks callbacks_;
+  Spawned leader_;
+  std::unique_ptr<Tree> tree_;
+  bool killing_ = false;
+  Mono kill_deadline_;
+  EventLoop::TimerId timer_ = 0;
+};
+
+}  // namespace bitctl
