@@ -106,13 +106,13 @@ def test_writer_killed_at_the_start_of_a_resume(start, tmp_path, uninterrupted):
 
 def test_side_files_that_cannot_be_written_cost_neither_the_resume_nor_the_weights(start, tmp_path):
     (tmp_path / "train.py").write_text(
-        "import bitctl, os, torch\n"
+        "import bitctl, os, time, torch\n"
         "model = torch.nn.Linear(2, 2)\n"
         "run = bitctl.init()\n"
         "start = run.restore(model=model, side={'extra.txt': '/nowhere/extra.txt'})\n"
         "for step in range(start + 1, 7):\n"
         "    run.progress(step=step, total_steps=6)\n"
-        "    run.checkpoint(step, force=True)\n"
+        "    while run.checkpoint(step, force=True) != 'taken': time.sleep(0.01)\n"
         "    if step == 3: os.kill(os.getpid(), 9)\n"
         "run.finish()\n"
     )

@@ -1,0 +1,129 @@
+#include "watch/stall_watch.h"
+
+#include <algorithm>
+
+namespace bitctl {
+namespace {
+
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr Duration kLeastSuspicion = seconds(2);
+constexpr Duration kLeastStall = seconds(60);
+constexpr Duration kFirstStart = minutes(30);
+
+constexpr std::pair<Phase, std::string_view> kNames[] = {{Phase::init, "init"},
+                                                         {Phase::train, "train"},
+                                                         {Phase::eval, "eval"},
+                                                         {Phase::checkpoint, "checkpoint"},
+                                                         {Phase::busy, "busy"}};
+
+}  // namespace
+
+std::string_view name_of(Phase phase) { return kNames[static_cast<size_t>(phase)].second; }
+
+std::optional<Phase> phase_from(std::string_view name) {
+  for (const auto& [phase, its_name] : kNames)
+    if (its_name == name) return phase;
+  return std::nullopt;
+}
+
+void StallWatch::begin_attempt(Mono now) {
+  phase_ = Phase::init;
+  at_most_.reset();
+  connected_ = false;
+  last_step_.reset();
+  last_sign_ = now;
+  gap_count_ = 0;
+}
+
+void StallWatch::mark(Mono now) {
+  Duration& longest = longest_[phase_];
+  longest = std::max(longest, now - last_sign_);
+  last_sign_ = now;
+}
+
+void StallWatch::connected(Mono now) {
+  connected_ = true;
+  mark(now);
+}
+
+void StallWatch::step(uint64_t step, Mono now) {
+  connected_ = true;
+  if (last_step_ && step <= *last_step_) {
+    if (phase_ == Phase::eval) mark(now);
+    return;
+  }
+  const bool first = !last_step_;
+  last_step_ = step;
+  const Duration gap = now - last_sign_;
+  const bool in_steps = phase_ == Phase::train || (phase_ == Phase::init && !first);
+  mark(now);
+  if (phase_ != Phase::init && phase_ != Phase::train) return;
+  if (in_steps) gaps_[gap_count_++ % kWindow] = gap;
+  if (gap_count_ < kLearned) return;
+  phase_ = Phase::train;
+  has_started_ = true;
+}
+
+void StallWatch::enter(Phase phase, std::optional<Duration> at_most, Mono now) {
+  connected_ = true;
+  mark(now);
+  // Back at work, it has learned what it had learned.
+  phase_ = phase == Phase::train && gap_count_ < kLearned ? Phase::init : phase;
+  at_most_ = at_most;
+}
+
+void StallWatch::sign(Mono now) { mark(now); }
+
+void StallWatch::excuse(Duration lost) { last_sign_ += lost; }
+
+Duration StallWatch::p99() const {
+  const size_t count = std::min(gap_count_, kWindow);
+  auto sorted = gaps_;
+  std::sort(sorted.begin(), sorted.begin() + count);
+  return count == 0 ? Duration::zero() : sorted[(count * 99 + 99) / 100 - 1];
+}
+
+std::optional<Duration> StallWatch::hung_after() const {
+  if (!rules_.enabled) return std::nullopt;
+  if (at_most_) return at_most_;
+  if (phase_ == Phase::busy) return std::nullopt;
+  // Without a report there are only a start that may take its time, and output.
+  if (!connected_ || (rules_.stall && phase_ != Phase::init)) return rules_.stall;
+  const auto seen = longest_.find(phase_);
+  const Duration longest = seen == longest_.end() ? Duration::zero() : seen->second;
+  const Duration limit = std::max({kLeastStall, 3 * longest, rules_.stall.value_or(Duration::zero())});
+  if (phase_ == Phase::init) return has_started_ ? limit : std::max(limit, kFirstStart);
+  return phase_ == Phase::train ? std::max(limit, 5 * p99()) : limit;
+}
+
+Duration StallWatch::suspected_after(Duration hung_after) const {
+  if (phase_ == Phase::train) return std::min(hung_after, std::max(kLeastSuspicion, 5 * p99()));
+  return at_most_ ? hung_after : hung_after / 2;
+}
+
+StallVerdict StallWatch::judge(Mono now) const {
+  StallVerdict verdict{.phase = phase_, .silent = std::max(Duration::zero(), now - last_sign_)};
+  const auto hung = hung_after();
+  if (!hung) return verdict;
+  const Duration suspected = suspected_after(*hung);
+  if (verdict.silent >= *hung) {
+    verdict.kind = StallVerdict::Kind::hung;
+    verdict.limit = *hung;
+  } else if (verdict.silent >= suspected) {
+    verdict.kind = StallVerdict::Kind::suspected;
+    verdict.limit = suspected;
+  }
+  return verdict;
+}
+
+std::optional<Mono> StallWatch::worsens_at(Mono now) const {
+  const auto hung = hung_after();
+  if (!hung) return std::nullopt;
+  for (const Duration limit : {suspected_after(*hung), *hung})
+    if (last_sign_ + limit > now) return last_sign_ + limit;
+  return std::nullopt;
+}
+
+}  // namespace bitctl
