@@ -16,6 +16,7 @@ from half a checkpoint, would ruin the run.
 
 import atexit
 import contextlib
+import faulthandler
 import functools
 import hashlib
 import math
@@ -93,6 +94,8 @@ class Run:
         self._epoch = None
         self._metrics = {}
         self._pending = None
+        self._phase = {"phase": "train"}
+        self._unsent_phase = None
         self._last_sent = 0.0
         self._side = ""
         self._finished_step = None
@@ -126,10 +129,15 @@ class Run:
             raise OSError("bitctl speaks protocol %s, this package %s" % (welcome.get("protocol"), PROTOCOL))
         self._library = _arena.load_library(welcome["snapshot_library"])
         self._control = _arena.Control(self._library, fds[0], fds[1])
+        stacks = welcome.get("stacks")
+        if stacks:
+            # Written by the signal handler itself: a held GIL or a full disk is not in its way.
+            faulthandler.register(stacks["signal"], file=fds[stacks["fd"]], all_threads=True, chain=False)
+            self._link.send_patiently({"type": "stacks_ready"})
         self._resume = welcome.get("resume")
         self._due = Due(welcome.get("checkpoint_policy") or {})
         if self._resume:
-            self._adopt_arena(self._resume, fds[2:])
+            self._adopt_arena(self._resume, fds[2:4])
         self._report_exceptions()
         atexit.register(self._bye)
 
@@ -201,7 +209,33 @@ class Run:
         if self._objects is None and self._stop_is_due(step):
             self._leave(step, None)
 
+    @contextlib.contextmanager
+    def phase(self, name, text="", at_most=None):
+        """While it lasts, `name` ("eval", "checkpoint", "busy") is what goes on, and its own history says how long that takes.
+
+        `at_most`: seconds; after them it counts as hung.
+        """
+        before = self._phase
+        self._enter({"phase": name, "text": str(text)[:200], "seconds": at_most})
+        try:
+            yield
+        finally:
+            self._enter(before)
+
+    def busy(self, text, at_most=None):
+        """`with run.busy("exporting"):` long honest work that reports nothing; without `at_most` it may take any time."""
+        return self.phase("busy", text, at_most)
+
+    @_guarded(None)
+    def _enter(self, phase):
+        self._phase = phase
+        self._unsent_phase = dict(phase, type="phase")
+        self._send_pending()
+
     def _send_pending(self):
+        # In order, and never waiting: a supervisor that does not read at the moment gets the newest of each.
+        if self._unsent_phase is not None and self._link.send(self._unsent_phase):
+            self._unsent_phase = None
         if self._pending is not None and self._link.send(self._pending):
             self._pending = None
             self._last_sent = time.monotonic()

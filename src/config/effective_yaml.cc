@@ -107,6 +107,9 @@ std::string effective_yaml(const RunConfig& config) {
                      {"never_on", config.restart.never_on}};
   json["stop"]["signal"] = signal_name(config.stop.signal);
   json["stop"]["grace"] = config.stop.grace ? written(*config.stop.grace) : "auto";
+  json["watchdog"]["stall"] = config.watchdog.stall_off ? "off"
+                              : config.watchdog.stall   ? written(*config.watchdog.stall)
+                                                        : "auto";
   json["watchdog"]["nan"] = name_of(kNanActions, config.watchdog.nan);
   if (config.limits.time) json["limits"]["time"] = written(*config.limits.time);
   return in_blocks(json);

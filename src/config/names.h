@@ -18,8 +18,8 @@ constexpr std::pair<std::string_view, RestartPolicy> kRestartPolicies[] = {
     {"never", RestartPolicy::never}, {"on-failure", RestartPolicy::on_failure}};
 constexpr std::pair<std::string_view, BestMode> kBestModes[] = {{"min", BestMode::min},
                                                                 {"max", BestMode::max}};
-constexpr std::pair<std::string_view, NanAction> kNanActions[] = {{"warn", NanAction::warn},
-                                                                  {"stop", NanAction::stop}};
+constexpr std::pair<std::string_view, NanAction> kNanActions[] = {
+    {"warn", NanAction::warn}, {"stop", NanAction::stop}, {"rollback", NanAction::rollback}};
 
 template <typename T, size_t N>
 constexpr std::string_view name_of(const std::pair<std::string_view, T> (&names)[N], T value) {

@@ -63,6 +63,7 @@ class Reader {
     read_restart(config.restart);
     if (has("/stop/signal")) config.stop.signal = *signal_number(text("/stop/signal"));
     if (has("/stop/grace") && text("/stop/grace") != "auto") config.stop.grace = duration("/stop/grace");
+    read_stall(config.watchdog);
     read_choice("/watchdog/nan", kNanActions, config.watchdog.nan);
     if (has("/limits/time")) config.limits.time = positive_duration("/limits/time");
     collect_secrets(config);
@@ -252,6 +253,12 @@ class Reader {
       complain("/restart/backoff", "longer than restart.backoff_max");
     else
       complain("/restart/backoff_max", "shorter than restart.backoff");
+  }
+
+  void read_stall(RunConfig::Watchdog& watchdog) {
+    if (!has("/watchdog/stall") || text("/watchdog/stall") == "auto") return;
+    watchdog.stall_off = text("/watchdog/stall") == "off";
+    if (!watchdog.stall_off) watchdog.stall = positive_duration("/watchdog/stall");
   }
 
   // A secret is written down as a reference to the variable that it can be read from again.

@@ -19,7 +19,7 @@ namespace bitctl {
 enum class ProgressSource { automatic, hook, pulse, none };
 enum class RestartPolicy { never, on_failure };
 enum class BestMode { min, max };
-enum class NanAction { warn, stop };
+enum class NanAction { warn, stop, rollback };
 
 struct CheckpointInterval {  // steps, or a time, or (both zero) automatic
   int64_t steps = 0;
@@ -82,6 +82,8 @@ struct RunConfig {
   } stop;
 
   struct Watchdog {
+    bool stall_off = false;
+    std::optional<Duration> stall;  // nothing: automatic
     NanAction nan = NanAction::warn;
   } watchdog;
 

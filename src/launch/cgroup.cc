@@ -38,12 +38,8 @@ class CgroupTree : public Tree {
     if (!fd || ::write(fd.get(), "1", 1) != 1) spdlog::warn("cannot kill cgroup {}", folder_);
   }
 
-  bool is_empty() override {
-    std::ifstream file(folder_ + "/cgroup.events");
-    for (std::string key, value; file >> key >> value;)
-      if (key == "populated") return value == "0";
-    return true;
-  }
+  bool is_empty() override { return event("populated").value_or("0") == "0"; }
+  bool is_frozen() override { return event("frozen") == "1"; }
 
   std::vector<pid_t> pids() override {
     std::vector<pid_t> pids;
@@ -52,6 +48,12 @@ class CgroupTree : public Tree {
   }
 
  private:
+  std::optional<std::string> event(std::string_view name) const {
+    std::ifstream file(folder_ + "/cgroup.events");
+    for (std::string key, value; file >> key >> value;)
+      if (key == name) return value;
+    return std::nullopt;
+  }
   static std::vector<std::string> children(const std::string& folder) {
     std::vector<std::string> found;
     std::error_code error;

@@ -48,6 +48,15 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "error") return fmt::format("{} ({})", get_text(row, "exception"), get_text(row, "frame"));
   if (kind == "exited") return describe_exit(row, history);
   if (kind == "violation") return reason;
+  if (kind == "suspected") return history.pulse.message;
+  if (kind == "recovered") return "it gets on again";
+  if (kind == "continued") return "it was stopped by a signal; continued (SIGCONT)";
+  if (kind == "extended") return "no progress, but too little CPU for everybody; waiting once more";
+  if (kind == "hang")
+    return fmt::format(
+        "attempt {}: hung: no progress for {} in phase {}; its stacks are in the log and the events",
+        history.attempt, format_duration(from_seconds(get_finite(row, "silent").value_or(0))),
+        get_text(row, "phase"));
   if (kind == "unkillable") return "some processes cannot be killed: " + dump_line(row.at("pids"));
   if (kind == "waiting") return history.pulse.message;
   if (kind == "stop_requested") return fmt::format("stop requested by {}", get_text(row, "by"));

@@ -95,6 +95,15 @@ void History::apply(const Json& row) {
     set_message(fmt::format("attempt {}: resumed at step {} from {}", attempt, step,
                             get_text(row, "source", "disk")));
     stamp();
+  } else if (kind == "suspected") {
+    // Not stamped: a file that stops moving is what says so to everybody else.
+    set_message(fmt::format("no progress for {} (phase {}); looking whether it hangs",
+                            format_duration(from_seconds(get_finite(row, "silent").value_or(0))),
+                            get_text(row, "phase", "?")));
+  } else if (kind == "recovered") {
+    set_message(total_steps > 0 ? fmt::format("step {}/{}", step, total_steps)
+                                : fmt::format("step {}", step));
+    stamp();
   } else if (kind == "committed") {
     checkpoint_step = get_unsigned(row, "step").value_or(0);
     checkpoint_time = t;

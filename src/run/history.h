@@ -8,6 +8,8 @@
 //   progress {step, total_steps?, epoch?, total_epochs?, loss? {last, min, mean, max, n}, non_finite_loss?,
 //            non_finite_step?, lr?, message?, stamp?}    the last two from a PULSE of the trainer's own
 //   restamped {}                         no news, and the verdict is healthy
+//   suspected {phase, silent, limit}      no sign of progress for `silent` seconds; `stacks` rows follow
+//   recovered {phase}                    it got on after all
 //   committed {step, bytes, ms}          a checkpoint is durable
 //   persist_failed {step, reason}        it could not be written; it stays in memory and is tried again
 //   waiting {reason, delay, next, budget}   back-off before the next attempt

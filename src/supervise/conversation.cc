@@ -25,6 +25,7 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
   if (client.hello.role == "control")
     return server_->send(
         client.id, {{"type", "welcome"}, {"protocol", kTrainerProtocol}, {"run_dir", held_.folder.path()}});
+  hang_watch_.stall().connected(loop_.now());
   record("hello", {{"pid", client.hello.pid},
                    {"rank", client.hello.rank},
                    {"world_size", client.hello.world_size},
@@ -55,6 +56,7 @@ Json Supervisor::resume_message() const {
 void Supervisor::welcome(const TrainerServer::Client& client) {
   if (!welcomed_.insert(client.id).second) return;
   std::vector<int> fds = {snapshots_->control_fd(), snapshots_->wake_fd()};
+  const int stacks = hang_watch_.stacks().memory_for(client.id, static_cast<pid_t>(client.hello.pid));
   Json message = {{"type", "welcome"},
                   {"protocol", kTrainerProtocol},
                   {"run_dir", held_.folder.path()},
@@ -65,6 +67,10 @@ void Supervisor::welcome(const TrainerServer::Client& client) {
   if (resume_) {
     message["resume"] = resume_message();
     for (const int fd : snapshots_->slot_fds(resume_->gen)) fds.push_back(fd);
+  }
+  if (stacks >= 0) {
+    message["stacks"] = {{"signal", StackDump::signal()}, {"fd", fds.size()}};
+    fds.push_back(stacks);
   }
   server_->send(client.id, message, fds);
 }
@@ -95,9 +101,12 @@ Json Supervisor::checkpoint_policy() const {
 void Supervisor::on_message(const TrainerServer::Client& client, const Json& message) {
   if (client.hello.role == "control") return on_control(client, message);
   const std::string type = get_text(message, "type");
+  if (type == "stacks_ready") return hang_watch_.stacks().ready(client.id);
   if (client.hello.rank != 0) return;  // one rank speaks for the run
   if (type == "progress") {
     on_progress(message);
+  } else if (type == "phase") {
+    on_phase(message);
   } else if (type == "pulse") {
     if (const auto status = parse_pulse(pulse_text(message), "bitctl.pulse");
         const auto* good = std::get_if<PulseGood>(&status))
@@ -121,6 +130,8 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
                      {"frame", shortened(get_text(message, "frame"), 300)}});
   } else if (type == "finish") {
     finish_asked_ = true;
+    // From here on the disk decides how long it takes.
+    hang_watch_.stall().enter(Phase::busy, std::nullopt, loop_.now());
     finish_needs_model_ = get_flag(message, "model");
     model_published_ = false;
     flush_progress();
@@ -184,7 +195,20 @@ void Supervisor::on_progress(const Json& message) {
   last_reported_ = progress->step;
   now_.reports_progress = true;
   now_.last_step = progress->step;
+  hang_watch_.stall().step(progress->step, loop_.now());
   take_progress(*progress);
+}
+
+void Supervisor::on_phase(const Json& message) {
+  const auto phase = phase_from(get_text(message, "phase"));
+  if (!phase) return;
+  const auto at_most = get_finite(message, "seconds");
+  hang_watch_.stall().enter(*phase, at_most ? std::optional(from_seconds(*at_most)) : std::nullopt,
+                            loop_.now());
+  const std::string text = shortened(get_text(message, "text"), 200);
+  Json fields = {{"phase", name_of(*phase)}};
+  if (!text.empty()) fields["text"] = text;
+  record("phase", fields);
 }
 
 // What the script wrote through bitctl.pulse, or into a PULSE file of its own (`stamped`: that file's time
@@ -201,6 +225,8 @@ void Supervisor::on_pulse(const PulseStatus& status, const std::string& non_fini
   progress.non_finite = non_finite;
   progress.message = shortened(status.message, 1000);
   if (stamped) progress.stamp = status.timestamp;
+  if (hang_watch_.stall().phase() == Phase::init) hang_watch_.stall().connected(loop_.now());
+  hang_watch_.stall().sign(loop_.now());
   now_.reports_progress = true;
   take_progress(progress);
 }

@@ -15,6 +15,7 @@ constexpr Transition kTransitions[] = {
     {starting, spawn_failed, Effect::decide, deciding},
 
     {running, leader_exited, Effect::kill_tree, killing},
+    {running, hung, Effect::kill_tree, killing},
     {running, violation, Effect::kill_tree, killing},
     {running, stop_asked, Effect::request_stop, stopping},
     {running, stop_now, Effect::kill_tree, killing},
@@ -80,6 +81,8 @@ std::string_view name_of(Event event) {
       return "spawn_failed";
     case leader_exited:
       return "leader_exited";
+    case hung:
+      return "hung";
     case violation:
       return "violation";
     case stop_asked:

@@ -24,6 +24,7 @@ enum class Event {
   started,
   spawn_failed,
   leader_exited,
+  hung,        // it gets on no more
   violation,   // bitctl itself ends the attempt: it starts over, NaN, nothing to resume from
   stop_asked,  // Ctrl-C, SIGTERM, `bitctl stop`, limits.time
   stop_now,    // the same again

@@ -52,6 +52,8 @@ class SnapshotKeeper {
   // Decides from what attempt `number`, led by `leader`, resumes; the answer comes through on_resume. Again
   // for a worker that the attempt's own launcher starts anew: nobody writes a snapshot at that moment.
   void begin_attempt(int number, pid_t leader);
+  // A checkpoint is being read for the attempt.
+  bool is_loading() const { return loading_.has_value(); }
   // The trainer has put back what it was offered.
   void restored() { offered_.reset(); }
   void trainer_is_dead();

@@ -66,7 +66,14 @@ Supervisor::Supervisor(EventLoop& loop, HeldRun run, RunConfig config, Fd signal
       view_(std::move(view)),
       trainer_(loop, {.on_exit = [this](const ExitStatus& status) { on_leader_exit(status); },
                       .on_gone = [this] { on_tree_gone(); },
-                      .on_unkillable = [this](const auto& left) { on_unkillable(left); }}) {}
+                      .on_unkillable = [this](const auto& left) { on_unkillable(left); }}),
+      hang_watch_(
+          loop, {!config_.watchdog.stall_off, config_.watchdog.stall},
+          {.record = [this](std::string_view kind, Json fields) { record(kind, std::move(fields)); },
+           .tree = [this] { return trainer_.tree() ? trainer_.tree()->pids() : std::vector<pid_t>(); },
+           .is_frozen = [this] { return trainer_.tree() && trainer_.tree()->is_frozen(); },
+           .catch_up = [this] { catch_up(); },
+           .on_hang = [this] { on_hang(); }}) {}
 
 Supervisor::~Supervisor() {
   loop_.unwatch(signals_.get());
@@ -87,7 +94,7 @@ Result<int> Supervisor::run() {
       loop_, TrainerServer::Callbacks{
                  [this](const auto& client) { on_hello(client); },
                  [this](const auto& client, const Json& message) { on_message(client, message); },
-                 [](const auto&) {}});
+                 [this](const auto& client) { hang_watch_.stacks().forget(client.id); }});
   if (auto status = server_->listen(folder.id()); !status) return forward(std::move(status));
 
   snapshots_ = std::make_unique<SnapshotKeeper>(
@@ -135,6 +142,10 @@ Result<int> Supervisor::run() {
         [this](const std::string& trouble) {
           record("pulse_damaged", {{"reason", trouble}});
         });
+  if (config_.watchdog.stall)
+    output_watch_ = std::make_unique<OutputWatch>(loop_, [this] {
+      if (server_->leader() == 0) hang_watch_.stall().sign(loop_.now());
+    });
   if (config_.limits.time) loop_.call_after(*config_.limits.time, [this] { ask_stop("limits.time"); });
   restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
   feed(Event::backoff_over);
@@ -231,6 +242,8 @@ void Supervisor::start_attempt() {
     return feed(Event::spawn_failed);
   }
   feed(Event::started);
+  hang_watch_.begin_attempt();
+  if (output_watch_) output_watch_->start(held_.folder.log_of_attempt(attempt));
   record("spawned", {{"pid", trainer_.pid()}});
   snapshots_->begin_attempt(attempt, trainer_.pid());
   if (!writer_lost_.empty()) return violate(writer_lost_);
@@ -239,9 +252,10 @@ void Supervisor::start_attempt() {
 }
 
 void Supervisor::request_stop() {
+  hang_watch_.end_attempt();  // from here on the grace counts
   stop_asked_ = now_.stop_asked = true;
   const Duration grace =
-      config_.stop.grace.value_or(std::max<Duration>(kLeastGrace, 3 * snapshots_->longest_save()));
+      std::max<Duration>(config_.stop.grace.value_or(kLeastGrace), 3 * snapshots_->longest_save());
   grace_timer_ = loop_.call_after(grace, [this] { feed(Event::grace_over); });
   if (server_->leader() != 0) {
     // One process may leave at the boundary it is at; several must be told before any of them gets there.
@@ -254,7 +268,22 @@ void Supervisor::request_stop() {
   }
 }
 
+// What a trainer says while we do not listen is lost, but the control page counts its steps.
+void Supervisor::catch_up() {
+  server_->read_everything();
+  if (now_.reports_progress)
+    hang_watch_.stall().step(bitctl_load64(&snapshots_->control().step), loop_.now());
+  // It waits for bytes that the writer still reads.
+  if (snapshots_->is_loading()) hang_watch_.stall().sign(loop_.now());
+}
+
+void Supervisor::on_hang() {
+  now_.hang = true;
+  feed(Event::hung);
+}
+
 void Supervisor::kill_tree() {
+  hang_watch_.end_attempt();
   loop_.cancel(grace_timer_);
   trainer_.kill();
 }
@@ -396,7 +425,7 @@ void Supervisor::restamp() {
   // A PULSE file of the trainer's own brings its own time with it.
   if (trainer_runs && pulse_source_ && now_.reports_progress) return;
   const Observation seen{trainer_.is_running(), trainer_.is_running() ? state_of(trainer_.pid()) : '\0'};
-  if (!trainer_runs || is_healthy(seen)) record("restamped");
+  if (!trainer_runs || (is_healthy(seen) && !hang_watch_.suspects())) record("restamped");
 }
 
 }  // namespace bitctl

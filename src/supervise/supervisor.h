@@ -14,7 +14,9 @@
 #include "launch/isolation.h"
 #include "recover/policy.h"
 #include "run/create_run.h"
+#include "supervise/hang_watch.h"
 #include "supervise/machine.h"
+#include "supervise/output_watch.h"
 #include "supervise/pulse_source.h"
 #include "supervise/recorder.h"
 #include "supervise/snapshot_keeper.h"
@@ -50,6 +52,7 @@ class Supervisor {
   void act(Effect effect);
   void start_attempt();
   void request_stop();
+  void catch_up();
   void kill_tree();
   void decide_next();
   void begin_backoff();
@@ -58,6 +61,7 @@ class Supervisor {
 
   // what happens
   void on_signal();
+  void on_hang();
   void on_leader_exit(const ExitStatus& status);
   void on_tree_gone();
   void on_unkillable(const std::vector<pid_t>& left);
@@ -65,6 +69,7 @@ class Supervisor {
   void on_message(const TrainerServer::Client& client, const Json& message);
   void on_control(const TrainerServer::Client& client, const Json& message);
   void on_progress(const Json& message);
+  void on_phase(const Json& message);
   void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
   void take_progress(const Progress& progress);
   void on_arena(int request, uint32_t gen, const std::string& failure);
@@ -97,10 +102,12 @@ class Supervisor {
   std::unique_ptr<Isolation> isolation_;
   std::unique_ptr<SnapshotKeeper> snapshots_;
   std::unique_ptr<PulseSource> pulse_source_;  // progress.source: pulse
+  std::unique_ptr<OutputWatch> output_watch_;  // a declared watchdog.stall
 
   State state_ = State::waiting;
   std::vector<AttemptRecord> attempts_;
   TrainerProcess trainer_;
+  HangWatch hang_watch_;
   std::string token_;
   Mono run_started_;
   Mono attempt_started_;

@@ -70,6 +70,7 @@ TEST(EffectiveYaml, WritesEveryFieldInTheOrderOfTheDocumentation) {
       "  signal: SIGTERM\n"
       "  grace: 0s\n"
       "watchdog:\n"
+      "  stall: auto\n"
       "  nan: warn\n"
       "limits:\n"
       "  time: 1h30m\n");

@@ -65,6 +65,8 @@ TEST_F(RunConfigTest, TheSmallestConfigHasEveryDefault) {
   EXPECT_EQ(config.stop.signal, SIGTERM);
   EXPECT_FALSE(config.stop.grace);
   EXPECT_EQ(config.watchdog.nan, NanAction::warn);
+  EXPECT_FALSE(config.watchdog.stall_off);
+  EXPECT_FALSE(config.watchdog.stall);
   EXPECT_FALSE(config.limits.time);
 }
 

@@ -76,8 +76,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"choice", "run: {script: x}\nrestart: {policy: on_failure}\n",
              "c.yaml:2:19: restart.policy: expected one of never, on-failure, got 'on_failure'; did you mean "
              "'on-failure'?\n"},
-        Case{"choice_far", "run: {script: x}\nwatchdog: {nan: rollback}\n",
-             "c.yaml:2:17: watchdog.nan: expected one of warn, stop, got 'rollback'\n"},
+        Case{"choice_far", "run: {script: x}\nwatchdog: {nan: ignore}\n",
+             "c.yaml:2:17: watchdog.nan: expected one of warn, stop, rollback, got 'ignore'\n"},
         Case{"choice_is_a_number", "run: {script: x}\nstop: {signal: 15}\n",
              "c.yaml:2:16: stop.signal: expected one of SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, "
              "got "

@@ -1,0 +1,65 @@
+// The Python stacks of all threads of a trainer that is silent: faulthandler writes them, at a signal, into
+// memory that it was given when it connected, so that no lock of the interpreter and no disk is in the way.
+// `py-spy`, where it is installed, looks into processes that are not connected.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.h"
+#include "launch/spawn.h"
+
+namespace bitctl {
+
+struct Stacks {
+  pid_t pid = 0;
+  std::string text;  // at most 16 KiB; the kernel's view of its threads comes first
+};
+
+class StackDump {
+ public:
+  using Done = std::function<void(std::vector<Stacks>)>;
+
+  explicit StackDump(EventLoop& loop) : loop_(loop) {}
+  ~StackDump();
+
+  // The number of the signal that asks for a dump.
+  static int signal();
+  // Memory for a process that has connected, -1 where there is none; it goes to it by SCM_RIGHTS.
+  int memory_for(int client, pid_t pid);
+  // Its handler is in place: from here on the signal does not kill it.
+  void ready(int client);
+  void forget(int client);
+
+  // Asks every process that is ready, and py-spy for `others`; `done` comes at most `limit` later, with what
+  // has arrived. A dump that is under way is given up.
+  void take(const std::vector<pid_t>& others, Duration limit, Done done);
+  void cancel();
+
+ private:
+  struct Source {
+    pid_t pid = 0;
+    Fd pidfd;
+    Fd memory;
+    bool ready = false;
+    off_t from = 0;  // what it had written before
+  };
+
+  void look();
+  bool is_complete();
+  std::vector<Stacks> collect();
+
+  EventLoop& loop_;
+  std::map<int, Source> sources_;  // by client
+  std::vector<Source> spied_;
+  std::vector<Spawned> spies_;
+  std::map<int, off_t> sizes_;  // at the last look, by descriptor
+  Mono deadline_;
+  Done done_;
+  EventLoop::TimerId timer_ = 0;
+};
+
+}  // namespace bitctl

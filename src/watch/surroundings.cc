@@ -1,0 +1,73 @@
+#include "watch/surroundings.h"
+
+#include <dirent.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+
+#include "base/process_id.h"
+
+namespace bitctl {
+namespace {
+
+constexpr double kStarved = 50;  // percent
+constexpr int kMaxThreads = 64;
+
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// By the function that its prisoners wait in.
+bool is_in_old_freezer(pid_t pid) {
+  return first_line(fmt::format("/proc/{}/wchan", pid)) == "__refrigerator";
+}
+
+double cpu_pressure() {
+  double percent = 0;
+  const std::string line = first_line("/proc/pressure/cpu");
+  std::sscanf(line.c_str(), "some avg10=%lf", &percent);
+  return percent;
+}
+
+}  // namespace
+
+Surroundings look_around(const std::vector<pid_t>& pids) {
+  Surroundings around;
+  for (const pid_t pid : pids)
+    if (state_of(pid) == 'T') around.stopped.push_back(pid);
+  around.frozen = std::any_of(pids.begin(), pids.end(), is_in_old_freezer);
+  around.cpu_pressure = cpu_pressure();
+  return around;
+}
+
+StallStep next_step(const Surroundings& around, bool woken, bool extended) {
+  if (around.frozen) return StallStep::excuse;
+  if (!around.stopped.empty() && !woken) return StallStep::wake;
+  if (around.cpu_pressure >= kStarved && !extended) return StallStep::extend;
+  return StallStep::act;
+}
+
+std::string describe_threads(pid_t pid) {
+  std::string text;
+  int count = 0;
+  const std::string folder = fmt::format("/proc/{}/task", pid);
+  const std::unique_ptr<DIR, int (*)(DIR*)> tasks(::opendir(folder.c_str()), ::closedir);
+  while (const dirent* entry = tasks ? ::readdir(tasks.get()) : nullptr) {
+    if (entry->d_name[0] == '.' || ++count > kMaxThreads) continue;
+    const std::string task = folder + "/" + entry->d_name;
+    const std::string stat = first_line(task + "/stat");
+    const size_t close = stat.rfind(") ");
+    const std::string wchan = first_line(task + "/wchan");
+    text += fmt::format("{}{} {} {} {}", text.empty() ? "" : "; ", first_line(task + "/comm"), entry->d_name,
+                        close == std::string::npos ? '?' : stat[close + 2],
+                        wchan.empty() || wchan == "0" ? "-" : wchan);
+  }
+  return text;
+}
+
+}  // namespace bitctl
