@@ -19,6 +19,7 @@ import contextlib
 import faulthandler
 import functools
 import hashlib
+import json
 import math
 import os
 import platform
@@ -33,6 +34,7 @@ PROTOCOL = 1
 STOPPED = 75
 OWN_FAILURE = 125
 _PROGRESS_PACE = 0.05  # seconds between two progress messages; the last one is never lost
+_MOST_DATA_STATE = 32768  # bytes of JSON
 _ARENA_PACE = 30.0  # seconds before memory that was refused is asked for again
 
 
@@ -135,6 +137,7 @@ class Run:
             faulthandler.register(stacks["signal"], file=fds[stacks["fd"]], all_threads=True, chain=False)
             self._link.send_patiently({"type": "stacks_ready"})
         self._resume = welcome.get("resume")
+        self._watch_non_finite = bool(welcome.get("watch_non_finite"))
         self._due = Due(welcome.get("checkpoint_policy") or {})
         if self._resume:
             self._adopt_arena(self._resume, fds[2:4])
@@ -201,6 +204,8 @@ class Run:
             else:
                 message["non_finite_loss"] = _non_finite_name(loss)
         self._pending = message
+        if self._watch_non_finite and "non_finite_loss" in message:
+            self._tell_non_finite(step)
         now = time.monotonic()
         if now - self._last_sent >= _PROGRESS_PACE or "non_finite_loss" in message:
             self._send_pending()
@@ -208,6 +213,18 @@ class Run:
         self._prepare_arena()
         if self._objects is None and self._stop_is_due(step):
             self._leave(step, None)
+
+    def _tell_non_finite(self, step):
+        """Once: where the data went on, so that a rolled back attempt passes over what led here."""
+        self._watch_non_finite = False
+        self._send_pending()
+        message = {"type": "non_finite", "step": step}
+        data = (self._objects or {}).get("data")
+        with contextlib.suppress(TypeError, ValueError):
+            state = None if data is None else data.state_dict()
+            if len(json.dumps(state)) <= _MOST_DATA_STATE:
+                message["data"] = state
+        self._link.send_patiently(message)
 
     @contextlib.contextmanager
     def phase(self, name, text="", at_most=None):
@@ -288,6 +305,9 @@ class Run:
                 continue
             except restoring.Mismatch as error:
                 self._refuse("does not fit this script: %s" % error)
+            if self._resume.get("data") is not None and "data" in self._objects:
+                self._objects["data"].load_state_dict(self._resume["data"])
+                print("bitctl: the data that led to a loss that is not finite is passed over", file=sys.stderr)
             self._epoch, self._metrics = facts.get("epoch"), dict(facts.get("metrics") or {})
             step, self._resume = self._resume["step"], None
             return step

@@ -122,6 +122,16 @@ std::vector<StepFolder> step_folders(const std::string& checkpoints) {
   return folders;
 }
 
+std::optional<StepFolder> newest_finite_step(const std::string& checkpoints, uint64_t before,
+                                             std::vector<StepFolder>& newer) {
+  for (StepFolder& folder : step_folders(checkpoints)) {
+    const auto manifest = folder.step < before ? inspect_step(folder) : fail(ErrorKind::invalid, "too new");
+    if (manifest && manifest->non_finite.empty()) return std::move(folder);
+    newer.push_back(std::move(folder));
+  }
+  return std::nullopt;
+}
+
 Result<Manifest> inspect_step(const StepFolder& folder) {
   const std::string path = folder.path + "/" + kManifestName;
   const auto bytes = read_small_file(path, kMaxManifestBytes);

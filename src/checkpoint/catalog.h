@@ -24,6 +24,11 @@ std::optional<uint64_t> step_of_folder_name(const std::string& name);
 // Folders named step-N, newest first; nothing is opened.
 std::vector<StepFolder> step_folders(const std::string& checkpoints);
 
+// The newest below `before` that reads and whose tensors are all finite; nothing where there is none. What is
+// newer than it is put into `newer`.
+std::optional<StepFolder> newest_finite_step(const std::string& checkpoints, uint64_t before,
+                                             std::vector<StepFolder>& newer);
+
 // Cheap: the manifest reads and is of that step, every file is there with its size. Error::damaged says what
 // is wrong.
 Result<Manifest> inspect_step(const StepFolder& folder);

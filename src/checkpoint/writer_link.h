@@ -7,7 +7,8 @@
 //   attempt {leader}                          a trainer has been started; pid of its session
 //   trainer_dead {}                           its whole tree is gone
 //   load {step, path, gen, slot}              read a checkpoint into a slot (already LOADING)
-//   shutdown {}                               persist what is READY, then leave
+//   roll_back {before}                        forget all snapshots but the newest below that step with finite
+//   tensors shutdown {}                               persist what is READY, then leave
 // From the writer:
 //   ready {tensor_check, reason?}             the engine is there, or "none" and why
 //   arena_ready {gen} | arena_failed {gen, reason}
@@ -17,6 +18,7 @@
 //   failed {step, reason, errno, final}       final: the image itself is wrong, it is not tried again
 //   reader_in_the_way {step, reader}          committed all the same; nothing was deleted
 //   loaded {step} | load_failed {step, damaged, reason, aside?}
+//   rolled_back {from, step?, aside}          newer checkpoints are kept under these paths
 //   finished {step, path} | finish_failed {step, reason}
 #pragma once
 

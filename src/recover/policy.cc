@@ -27,7 +27,8 @@ bool fails_the_same_way(const std::vector<AttemptRecord>& attempts) {
   if (attempts.size() < 2) return false;
   const AttemptRecord& a = attempts[attempts.size() - 2];
   const AttemptRecord& b = attempts.back();
-  if (a.signalled || b.signalled || !a.reports_progress || !b.reports_progress || a.last_step != b.last_step)
+  const auto step_is_known = [](const AttemptRecord& r) { return r.reports_progress || r.connected; };
+  if (a.signalled || b.signalled || !step_is_known(a) || !step_is_known(b) || a.last_step != b.last_step)
     return false;
   return a.error_key.empty() && b.error_key.empty() ? a.code == b.code : a.error_key == b.error_key;
 }
@@ -40,16 +41,23 @@ bool is_users_mistake(const RestartRules& rules, const AttemptRecord& attempt) {
 }
 
 Duration delay_for(const RestartRules& rules, int without_progress, double jitter) {
-  if (without_progress == 0) return Duration::zero();
-  const int doublings = std::min(without_progress - 1, 30);
+  if (without_progress <= 1) return Duration::zero();
+  const int doublings = std::min(without_progress - 2, 30);
   const Duration base = std::min(rules.backoff_max, rules.backoff * (int64_t{1} << doublings));
   return base + std::chrono::duration_cast<Duration>(base * (0.25 * jitter));
+}
+
+bool was_not_finite_before(const std::vector<AttemptRecord>& attempts) {
+  return attempts.size() >= 2 &&
+         attempts[attempts.size() - 2].non_finite_step == attempts.back().non_finite_step;
 }
 
 }  // namespace
 
 std::string describe_end(const AttemptRecord& attempt) {
   if (!attempt.violation.empty()) return attempt.violation;
+  if (attempt.non_finite_step)
+    return fmt::format("the loss was not finite at step {}", *attempt.non_finite_step);
   std::string text = attempt.hang        ? "hung"
                      : attempt.signalled ? "killed by " + signal_name(attempt.code)
                                          : fmt::format("exit code {}", attempt.code);
@@ -64,24 +72,36 @@ Decision decide(const RestartRules& rules, const std::vector<AttemptRecord>& att
   decision.reason = describe_end(last);
   decision.exit_code = last.hang ? kHang : last.signalled ? 128 + last.code : last.code;
   const bool exited_well = !last.signalled && last.code == 0;
+  if (last.non_finite_step) decision.exit_code = kOwnFailure;
 
   if (!last.violation.empty()) {
     decision.exit_code = kOwnFailure;
     return decision;
   }
-  if (exited_well && (last.reached_end || (!last.reports_progress && !last.stop_asked))) {
+  if (last.non_finite_step && !last.stop_asked) {
+    if (!last.snapshot) {
+      decision.reason += ", and there is no checkpoint before it whose tensors are all finite";
+      return decision;
+    }
+    if (was_not_finite_before(attempts)) {
+      decision.reason +=
+          " again, though it was rolled back; watchdog.nan skips only data that restore(data=…) names";
+      return decision;
+    }
+  } else if (exited_well && (last.reached_end || (!last.reports_progress && !last.stop_asked))) {
     decision.kind = Decision::Kind::done;
     decision.exit_code = kOk;
     return decision;
   }
   // Exit code 0 short of the end, or 75, is a stop whoever asked for it.
-  if (last.stop_asked || exited_well || (!last.signalled && last.code == kStopped)) {
+  const bool left = exited_well || (!last.signalled && last.code == kStopped);
+  if (last.stop_asked || (left && !last.non_finite_step)) {
     decision.kind = Decision::Kind::stopped;
     decision.exit_code = kStopped;
     return decision;
   }
   if (!rules.on_failure || is_users_mistake(rules, last)) return decision;
-  if (fails_the_same_way(attempts)) {
+  if (!last.non_finite_step && fails_the_same_way(attempts)) {
     decision.reason += " (the same failure twice at the same step)";
     return decision;
   }

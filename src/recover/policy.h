@@ -26,6 +26,7 @@ struct AttemptRecord {
   bool hang = false;
   bool reached_end = false;       // finish(), or the known total
   bool reports_progress = false;  // it is known how far it came
+  bool connected = false;         // it spoke to us: without a report it is known that it made no step
   uint64_t last_step = 0;         // completed steps it reported
   // The newest complete snapshot, in memory or on disk, when it began and when it ended.
   std::optional<uint64_t> snapshot_before;
@@ -33,7 +34,9 @@ struct AttemptRecord {
   std::string error;       // "ValueError: …", the trainer's last exception; empty where unknown
   std::string error_key;   // hash of its traceback
   std::string error_type;  // "ModuleNotFoundError"
-  std::string violation;   // bitctl ended it for this reason (the script starts over, NaN): no restart
+  // Rolled back (watchdog.nan) because the loss was not finite at this step; to where `snapshot` says.
+  std::optional<uint64_t> non_finite_step;
+  std::string violation;  // bitctl ended it for this reason (the script starts over, NaN): no restart
 };
 
 struct Decision {

@@ -48,6 +48,14 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "error") return fmt::format("{} ({})", get_text(row, "exception"), get_text(row, "frame"));
   if (kind == "exited") return describe_exit(row, history);
   if (kind == "violation") return reason;
+  if (kind == "rolled_back")
+    return row.contains("step")
+               ? fmt::format(
+                     "the loss was not finite at step {}: rolled back to step {}, {} newer checkpoints kept "
+                     "aside",
+                     get_unsigned(row, "from").value_or(0), step, row["aside"].size())
+               : fmt::format("the loss was not finite at step {}, and no checkpoint before it is finite",
+                             get_unsigned(row, "from").value_or(0));
   if (kind == "suspected") return history.pulse.message;
   if (kind == "recovered") return "it gets on again";
   if (kind == "continued") return "it was stopped by a signal; continued (SIGCONT)";

@@ -95,6 +95,8 @@ void History::apply(const Json& row) {
     set_message(fmt::format("attempt {}: resumed at step {} from {}", attempt, step,
                             get_text(row, "source", "disk")));
     stamp();
+  } else if (kind == "rolled_back") {
+    checkpoint_step = get_unsigned(row, "step");
   } else if (kind == "suspected") {
     // Not stamped: a file that stops moving is what says so to everybody else.
     set_message(fmt::format("no progress for {} (phase {}); looking whether it hangs",

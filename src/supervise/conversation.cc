@@ -26,6 +26,7 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
     return server_->send(
         client.id, {{"type", "welcome"}, {"protocol", kTrainerProtocol}, {"run_dir", held_.folder.path()}});
   hang_watch_.stall().connected(loop_.now());
+  now_.connected = true;
   record("hello", {{"pid", client.hello.pid},
                    {"rank", client.hello.rank},
                    {"world_size", client.hello.world_size},
@@ -50,6 +51,7 @@ void Supervisor::begin_from_newest() {
 Json Supervisor::resume_message() const {
   Json message = {{"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
   message.update(snapshots_->arena_message(resume_->gen));
+  if (rolled_back_to_ == resume_->step && !data_after_.is_null()) message["data"] = data_after_;
   return message;
 }
 
@@ -63,6 +65,7 @@ void Supervisor::welcome(const TrainerServer::Client& client) {
                   {"attempt", now_.attempt},
                   {"snapshot_library", install_layout().snapshot_library},
                   {"checkpoint_policy", checkpoint_policy()},
+                  {"watch_non_finite", config_.watchdog.nan == NanAction::rollback},
                   {"resume", nullptr}};
   if (resume_) {
     message["resume"] = resume_message();
@@ -105,6 +108,8 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   if (client.hello.rank != 0) return;  // one rank speaks for the run
   if (type == "progress") {
     on_progress(message);
+  } else if (type == "non_finite") {
+    on_non_finite(message);
   } else if (type == "phase") {
     on_phase(message);
   } else if (type == "pulse") {
@@ -197,6 +202,15 @@ void Supervisor::on_progress(const Json& message) {
   now_.last_step = progress->step;
   hang_watch_.stall().step(progress->step, loop_.now());
   take_progress(*progress);
+}
+
+// The first of an attempt counts; what comes until its end is of the same making.
+void Supervisor::on_non_finite(const Json& message) {
+  const bool counts = state_ == State::running || state_ == State::killing;
+  if (config_.watchdog.nan != NanAction::rollback || !counts || now_.non_finite_step) return;
+  now_.non_finite_step = get_unsigned(message, "step").value_or(0);
+  data_after_ = message.contains("data") ? message["data"] : Json();
+  feed(Event::diverged);
 }
 
 void Supervisor::on_phase(const Json& message) {

@@ -16,6 +16,7 @@ constexpr Transition kTransitions[] = {
 
     {running, leader_exited, Effect::kill_tree, killing},
     {running, hung, Effect::kill_tree, killing},
+    {running, diverged, Effect::kill_tree, killing},
     {running, violation, Effect::kill_tree, killing},
     {running, stop_asked, Effect::request_stop, stopping},
     {running, stop_now, Effect::kill_tree, killing},
@@ -83,6 +84,8 @@ std::string_view name_of(Event event) {
       return "leader_exited";
     case hung:
       return "hung";
+    case diverged:
+      return "diverged";
     case violation:
       return "violation";
     case stop_asked:

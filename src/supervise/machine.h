@@ -25,6 +25,7 @@ enum class Event {
   spawn_failed,
   leader_exited,
   hung,        // it gets on no more
+  diverged,    // the loss is not finite, and that is to be undone
   violation,   // bitctl itself ends the attempt: it starts over, NaN, nothing to resume from
   stop_asked,  // Ctrl-C, SIGTERM, `bitctl stop`, limits.time
   stop_now,    // the same again

@@ -77,6 +77,7 @@ Status SnapshotKeeper::spawn_writer() {
     send({{"type", "arena"}, {"gen", gen}, {"files", to_json(generation.layout)["files"]}}, slot_fds(gen));
   }
   if (leader_ > 0) send({{"type", "attempt"}, {"leader", leader_}});
+  if (rolling_back_) send({{"type", "roll_back"}, {"before", *rolling_back_}});
   return {};
 }
 
@@ -176,6 +177,11 @@ void SnapshotKeeper::handle(const Json& message) {
     if (!get_flag(message, "damaged")) return no_resume(get_text(message, "reason"));
     std::erase_if(on_disk_, [&](const StepFolder& f) { return f.step == step; });
     load_next_candidate();
+  } else if (type == "rolled_back") {
+    if (!std::exchange(rolling_back_, std::nullopt)) return;
+    on_disk_ = step_folders(folder_.checkpoints());
+    callbacks_.record("rolled_back", fields);
+    std::exchange(on_rolled_back_, {})(get_unsigned(message, "step"));
   } else if (type == "finished") {
     callbacks_.on_finished(step);
   } else if (type == "finish_failed") {
@@ -256,6 +262,12 @@ void SnapshotKeeper::trainer_is_dead() {
   discard_unfinished(*control_);
   waiting_arena_.reset();
   send({{"type", "trainer_dead"}});
+}
+
+void SnapshotKeeper::roll_back(uint64_t before, std::function<void(std::optional<uint64_t>)> done) {
+  rolling_back_ = before;
+  on_rolled_back_ = std::move(done);
+  send({{"type", "roll_back"}, {"before", before}});
 }
 
 void SnapshotKeeper::request_arena(int number, const Json& files) {

@@ -57,6 +57,9 @@ class SnapshotKeeper {
   // The trainer has put back what it was offered.
   void restored() { offered_.reset(); }
   void trainer_is_dead();
+  // After trainer_is_dead(): gives up every snapshot but the newest below `before` whose tensors are all
+  // finite. `done` gets its step, or nothing.
+  void roll_back(uint64_t before, std::function<void(std::optional<uint64_t>)> done);
   void request_arena(int number, const Json& files);
   // Lets the writer finish what is READY and go.
   void drain();
@@ -129,6 +132,8 @@ class SnapshotKeeper {
   std::vector<StepFolder> on_disk_;       // newest first
   std::optional<Resume> loading_;         // while the writer reads it
   std::optional<Resume> offered_;
+  std::optional<uint64_t> rolling_back_;  // before this step, until the writer has answered
+  std::function<void(std::optional<uint64_t>)> on_rolled_back_;
   uint32_t attempt_ = 0;
   Duration longest_save_{};
 };

@@ -289,6 +289,14 @@ void Supervisor::kill_tree() {
 }
 
 void Supervisor::on_tree_gone() {
+  server_->read_everything();  // its last words
+  if (now_.non_finite_step) {
+    snapshots_->trainer_is_dead();
+    return snapshots_->roll_back(*now_.non_finite_step, [this](std::optional<uint64_t> step) {
+      rolled_back_to_ = step;
+      feed(Event::tree_gone);
+    });
+  }
   // The last words of a PULSE file of its own may not have been read yet.
   if (pulse_source_)
     return pulse_source_->look([this] {

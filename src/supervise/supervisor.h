@@ -69,6 +69,7 @@ class Supervisor {
   void on_message(const TrainerServer::Client& client, const Json& message);
   void on_control(const TrainerServer::Client& client, const Json& message);
   void on_progress(const Json& message);
+  void on_non_finite(const Json& message);
   void on_phase(const Json& message);
   void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
   void take_progress(const Progress& progress);
@@ -127,6 +128,10 @@ class Supervisor {
   bool model_published_ = false;
   ProgressRows progress_;
 
+  // watchdog.nan: rollback: where the data went on when the loss was no number, for whoever resumes from
+  // there.
+  std::optional<uint64_t> rolled_back_to_;
+  Json data_after_;
   Decision decision_;
   bool stop_asked_ = false;
   bool snapshot_lost_ = false;  // the newest one could not be put on disk

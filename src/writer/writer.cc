@@ -87,6 +87,8 @@ void Writer::on_message() {
     sentinel_.set_leader(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)));
   } else if (type == "load") {
     load(*json);
+  } else if (type == "roll_back") {
+    roll_back(get_unsigned(*json, "before").value_or(0));
   } else if (type == "shutdown") {
     leaving_ = true;
     failures_ = 0;
@@ -156,6 +158,32 @@ void Writer::load(const Json& message) {
     }
     bitctl_slot_move(slot, BITCTL_SLOT_LOADING, status ? BITCTL_SLOT_DURABLE : BITCTL_SLOT_BROKEN);
     inbox_.post([this, answer] { send(answer); });
+  });
+}
+
+// Behind a save that is under way, which may be of such a step; the trainer is dead.
+void Writer::roll_back(uint64_t before) {
+  const auto forget = [this](std::optional<uint64_t> kept) {
+    for (const SlotView& slot : slots_of(*control_))
+      if (bitctl_slot_is_complete(slot.state) && slot.state != BITCTL_SLOT_PERSISTING &&
+          !(slot.state == BITCTL_SLOT_DURABLE && slot.step == kept))
+        bitctl_slot_move(slot_of(slot), slot.state, BITCTL_SLOT_FREE);
+  };
+  for (const SlotView& slot : slots_of(*control_))
+    if (slot.state == BITCTL_SLOT_READY) bitctl_slot_move(slot_of(slot), BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
+  disk_.post([this, before, forget] {
+    std::vector<StepFolder> newer;
+    const auto chosen = newest_finite_step(folder_.checkpoints(), before, newer);
+    const auto lock = FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, seconds(2));
+    Json aside = Json::array();
+    for (const StepFolder& folder : newer)
+      if (const auto path = set_aside(folder.path)) aside.push_back(*path);
+    Json answer = {{"type", "rolled_back"}, {"from", before}, {"aside", aside}};
+    if (chosen) answer["step"] = chosen->step;
+    inbox_.post([this, answer, forget, step = chosen ? std::optional(chosen->step) : std::nullopt] {
+      forget(step);
+      send(answer);
+    });
   });
 }
 

@@ -41,6 +41,7 @@ class Writer {
 
   void take_arena(const Json& message, std::vector<Fd> fds);
   void load(const Json& message);
+  void roll_back(uint64_t before);
   void persist_next();
   void persist(SlotView slot, std::shared_ptr<Arena> arena);
   void after_persist(SlotView slot, const Status& status, bool retry);

@@ -76,8 +76,8 @@ TEST(Policy, BackOffDoublesUpToItsLimit) {
     attempts.push_back(killed_at(static_cast<uint64_t>(i), std::nullopt));
     delays.push_back(decide(rules, attempts, 0).delay);
   }
-  EXPECT_EQ(delays, (std::vector<Duration>{seconds(1), seconds(2), seconds(4), seconds(8), seconds(16),
-                                           seconds(32), seconds(60), seconds(60), seconds(60)}));
+  EXPECT_EQ(delays, (std::vector<Duration>{seconds(0), seconds(1), seconds(2), seconds(4), seconds(8),
+                                           seconds(16), seconds(32), seconds(60), seconds(60)}));
   EXPECT_GT(decide(rules, attempts, 0.9).delay, seconds(60));
 }
 
@@ -93,6 +93,37 @@ TEST(Policy, TheSameFailureAtTheSameStepTwiceEndsTheRun) {
   b = a;
   b.last_step = 8;
   EXPECT_EQ(decide_now({a, b}).kind, Kind::restart);
+}
+
+TEST(Policy, OneThatConnectedAndMadeNoStepFailedAtAKnownStep) {
+  auto a = exited(1, 0, false);
+  a.error_key = "abc";
+  EXPECT_EQ(decide_now({a, a}).kind, Kind::restart) << "nobody knows how far it came";
+  a.connected = true;
+  EXPECT_EQ(decide_now({a, a}).kind, Kind::give_up);
+}
+
+TEST(Policy, ARollBackGoesOnUnlessNothingIsLeftOrItHappensAgain) {
+  auto a = killed_at(9, 5);
+  a.non_finite_step = 9;
+  EXPECT_EQ(decide_now({killed_at(8, 8), a}).kind, Kind::restart);
+  EXPECT_EQ(decide_now({a}).reason, "the loss was not finite at step 9");
+  EXPECT_EQ(decide_now({a, a}).kind, Kind::give_up) << "the same step again";
+  EXPECT_EQ(decide_now({a, a}).exit_code, 125);
+  auto later = a;
+  later.non_finite_step = 30;
+  EXPECT_EQ(decide_now({a, later}).kind, Kind::restart);
+  auto none = a;
+  none.snapshot.reset();
+  EXPECT_EQ(decide_now({none}).kind, Kind::give_up);
+  auto stopped = a;
+  stopped.stop_asked = true;
+  EXPECT_EQ(decide_now({stopped}).kind, Kind::stopped);
+  auto over = a;
+  over.signalled = false;
+  over.code = 0;
+  over.reached_end = true;
+  EXPECT_EQ(decide_now({over}).kind, Kind::restart) << "an end with NaN is no end";
 }
 
 TEST(Policy, SignalsAtTheSameStepDrawOnTheProgressBudgetAlone) {
