@@ -13,6 +13,7 @@
 #include "base/exit_code.h"
 #include "base/install_layout.h"
 #include "base/replace_file.h"
+#include "base/startup_memory.h"
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "checkpoint/catalog.h"
@@ -149,6 +150,7 @@ Result<int> Supervisor::run() {
   if (config_.limits.time) loop_.call_after(*config_.limits.time, [this] { ask_stop("limits.time"); });
   restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
   feed(Event::backoff_over);
+  loop_.call_after(seconds(1), release_startup_memory);
   while (state_ != State::ended) loop_.run_once();
   recorder_->flush();
   return exit_code_;
