@@ -59,7 +59,8 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "suspected") return history.pulse.message;
   if (kind == "recovered") return "it gets on again";
   if (kind == "continued") return "it was stopped by a signal; continued (SIGCONT)";
-  if (kind == "extended") return "no progress, but too little CPU for everybody; waiting once more";
+  if (kind == "extended")
+    return "no progress, but too little CPU for everybody, or it reads or writes; waiting once more";
   if (kind == "hang")
     return fmt::format(
         "attempt {}: hung: no progress for {} in phase {}; its stacks are in the log and the events",

@@ -77,8 +77,11 @@ Surroundings HangWatch::around() {
 }
 
 void HangWatch::suspect(const StallVerdict& verdict) {
-  if (suspects_ || around().frozen) return;
+  if (suspects_) return;
+  const Surroundings seen = around();
+  if (seen.frozen) return;
   suspects_ = true;
+  io_before_ = seen.io_bytes;
   callbacks_.record("suspected", {{"phase", name_of(verdict.phase)},
                                   {"silent", as_seconds(verdict.silent)},
                                   {"limit", as_seconds(verdict.limit)}});
@@ -88,7 +91,7 @@ void HangWatch::suspect(const StallVerdict& verdict) {
 void HangWatch::consider(const StallVerdict& verdict) {
   suspect(verdict);
   const Surroundings seen = around();
-  switch (next_step(seen, woken_, extended_)) {
+  switch (next_step(seen, io_before_, woken_, extended_)) {
     case StallStep::excuse:
       return stall_.excuse(verdict.silent);
     case StallStep::wake:
@@ -98,7 +101,8 @@ void HangWatch::consider(const StallVerdict& verdict) {
       return stall_.excuse(verdict.silent);
     case StallStep::extend:
       extended_ = true;
-      callbacks_.record("extended", {{"cpu_pressure", seen.cpu_pressure}});
+      callbacks_.record("extended", {{"cpu_pressure", seen.cpu_pressure},
+                                     {"io_bytes", seen.io_bytes - std::min(seen.io_bytes, io_before_)}});
       return stall_.excuse(verdict.silent);
     case StallStep::act:
       break;

@@ -51,6 +51,7 @@ class HangWatch {
   bool suspects_ = false;
   bool woken_ = false;
   bool extended_ = false;
+  uint64_t io_before_ = 0;  // when it was suspected
   bool acting_ = false;
   Mono due_;          // when the next look should take place
   Duration slept_{};  // by the machine, since it started

@@ -111,7 +111,9 @@ void SnapshotKeeper::start_writer_again() {
 void SnapshotKeeper::on_writer_message() {
   while (link_) {
     auto message = receive_message(link_.get());
-    if (!message || message->closed()) return;
+    if (!message) return;
+    // Its end comes by its pidfd; until then a closed link would be ready for ever.
+    if (message->closed()) return loop_.unwatch(link_.get());
     if (const auto json = parse_strict_json(message->bytes); json && json->is_object()) handle(*json);
   }
 }

@@ -10,7 +10,7 @@ using std::chrono::seconds;
 
 constexpr Duration kLeastSuspicion = seconds(2);
 constexpr Duration kLeastStall = seconds(60);
-constexpr Duration kFirstStart = minutes(30);
+constexpr Duration kFirstTime = minutes(30);
 
 constexpr std::pair<Phase, std::string_view> kNames[] = {{Phase::init, "init"},
                                                          {Phase::train, "train"},
@@ -63,12 +63,13 @@ void StallWatch::step(uint64_t step, Mono now) {
   if (in_steps) gaps_[gap_count_++ % kWindow] = gap;
   if (gap_count_ < kLearned) return;
   phase_ = Phase::train;
-  has_started_ = true;
+  known_.insert(Phase::init);
 }
 
 void StallWatch::enter(Phase phase, std::optional<Duration> at_most, Mono now) {
   connected_ = true;
   mark(now);
+  if (phase_ != Phase::init) known_.insert(phase_);
   // Back at work, it has learned what it had learned.
   phase_ = phase == Phase::train && gap_count_ < kLearned ? Phase::init : phase;
   at_most_ = at_most;
@@ -94,8 +95,8 @@ std::optional<Duration> StallWatch::hung_after() const {
   const auto seen = longest_.find(phase_);
   const Duration longest = seen == longest_.end() ? Duration::zero() : seen->second;
   const Duration limit = std::max({kLeastStall, 3 * longest, rules_.stall.value_or(Duration::zero())});
-  if (phase_ == Phase::init) return has_started_ ? limit : std::max(limit, kFirstStart);
-  return phase_ == Phase::train ? std::max(limit, 5 * p99()) : limit;
+  if (phase_ == Phase::train) return std::max(limit, 5 * p99());
+  return known_.contains(phase_) ? limit : std::max(limit, kFirstTime);
 }
 
 Duration StallWatch::suspected_after(Duration hung_after) const {

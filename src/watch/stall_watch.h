@@ -4,15 +4,16 @@
 //   suspected  after max(2 s, 5 × p99 of the steps seen)
 //   hung       after `watchdog.stall`; automatic: max(60 s, 3 × the longest gap of this run in that phase)
 //
-// Before an attempt has made five steps it is in phase init: loading, compiling, the first steps. There the
-// longest start of this run counts; before one is known, half an hour. A script that has not connected is
-// judged by a declared stall alone, and by its output.
+// Before an attempt has made five steps it is in phase init: loading, compiling, the first steps. A phase
+// that this run has not been through yet may take half an hour. A script that has not connected is judged by
+// a declared stall alone, and by its output.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "base/clock.h"
@@ -69,7 +70,7 @@ class StallWatch {
 
   StallRules rules_;
   std::map<Phase, Duration> longest_;  // of the run
-  bool has_started_ = false;           // once in this run: its longest start is known
+  std::set<Phase> known_;              // those it has been through: their longest gap is known
 
   Phase phase_ = Phase::init;
   std::optional<Duration> at_most_;

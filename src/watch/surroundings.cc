@@ -12,7 +12,8 @@
 namespace bitctl {
 namespace {
 
-constexpr double kStarved = 50;  // percent
+constexpr double kStarved = 50;        // percent
+constexpr uint64_t kAtWork = 1 << 20;  // bytes of a silence in which somebody saves or loads
 constexpr int kMaxThreads = 64;
 
 std::string first_line(const std::string& path) {
@@ -25,6 +26,14 @@ std::string first_line(const std::string& path) {
 // By the function that its prisoners wait in.
 bool is_in_old_freezer(pid_t pid) {
   return first_line(fmt::format("/proc/{}/wchan", pid)) == "__refrigerator";
+}
+
+uint64_t io_bytes(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/io", pid));
+  uint64_t sum = 0, value = 0;
+  for (std::string key; file >> key >> value;)
+    if (key == "read_bytes:" || key == "write_bytes:") sum += value;
+  return sum;
 }
 
 double cpu_pressure() {
@@ -42,13 +51,15 @@ Surroundings look_around(const std::vector<pid_t>& pids) {
     if (state_of(pid) == 'T') around.stopped.push_back(pid);
   around.frozen = std::any_of(pids.begin(), pids.end(), is_in_old_freezer);
   around.cpu_pressure = cpu_pressure();
+  for (const pid_t pid : pids) around.io_bytes += io_bytes(pid);
   return around;
 }
 
-StallStep next_step(const Surroundings& around, bool woken, bool extended) {
+StallStep next_step(const Surroundings& around, uint64_t io_before, bool woken, bool extended) {
   if (around.frozen) return StallStep::excuse;
   if (!around.stopped.empty() && !woken) return StallStep::wake;
-  if (around.cpu_pressure >= kStarved && !extended) return StallStep::extend;
+  const bool is_at_work = around.io_bytes >= io_before + kAtWork;
+  if ((around.cpu_pressure >= kStarved || is_at_work) && !extended) return StallStep::extend;
   return StallStep::act;
 }
 

@@ -3,10 +3,14 @@
 import os
 import pathlib
 import signal
+import sys
 import time
 
 import pytest
 import runs
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "fault"))
+import healthy  # noqa: E402
 
 STALL = {"stall": "4s"}
 
@@ -76,6 +80,13 @@ def test_undeclared_it_is_a_hang_only_where_a_shorter_stall_is_declared(start, t
     assert run.events("suspected") and run.events("recovered")
 
 
+def test_one_that_writes_to_the_disk_gets_one_more_chance(start, tmp_path):
+    run = start("train", stuck(tmp_path, "saves", "--log", tmp_path / "saved.pt"))
+    assert run.wait() == 0, run.text()
+    assert run.events("extended")[0]["io_bytes"] >= 1 << 20
+    assert not run.events("hang") and len(run.events("spawned")) == 1
+
+
 def test_a_stopped_supervisor_stalls_nobody_and_kills_nobody(start, tmp_path):
     log = tmp_path / "steps.txt"
     run = start("train", stuck(tmp_path, "none", "--steps", 240, "--log", log))
@@ -95,12 +106,9 @@ def test_a_frozen_trainer_does_not_hang(start, tmp_path):
         pytest.skip("freezing takes rights")
     run = start("train", stuck(tmp_path, "none", "--steps", 100), env={"BITCTL_ISOLATION": "cgroup"})
     run.wait_step(20)
-    mount = next(line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup2 " in line)
-    leaf = next(line[3:].strip() for line in open("/proc/%d/cgroup" % run.trainer()) if line.startswith("0::"))
-    freeze = pathlib.Path(mount + leaf) / "cgroup.freeze"
-    freeze.write_text("1")
+    healthy.freeze(run, True)
     time.sleep(6)
-    freeze.write_text("0")
+    healthy.freeze(run, False)
     assert run.wait() == 0, run.text()
     assert not run.events("hang") and len(run.events("spawned")) == 1
 

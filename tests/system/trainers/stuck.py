@@ -5,7 +5,9 @@ In its first attempt (--always: in each), after that many steps, it
   spins       computes for ever in C, the GIL in its hands
   deadlocks   waits for a lock that it holds itself
   stops       stops itself by SIGSTOP, once; `stops_again`: whenever it is continued
-  pauses      is silent for --pause seconds and goes on; `busy`: and says so
+  pauses      is silent for --pause seconds and goes on; `busy`: and says so; `checkpoint`: and says that it saves
+  saves       writes to the disk for that long, and says nothing
+--every: not once, but each time that many steps are done; --first: how long the first step takes.
 """
 
 import argparse
@@ -26,6 +28,8 @@ parser.add_argument("--after", type=int, default=20)
 parser.add_argument("--pause", type=float, default=6.0)
 parser.add_argument("--always", action="store_true")
 parser.add_argument("--log")
+parser.add_argument("--every", action="store_true")
+parser.add_argument("--first", type=float, default=0.0)
 args = parser.parse_args()
 run = bitctl.init()
 
@@ -46,16 +50,27 @@ def get_stuck():
             os.kill(os.getpid(), signal.SIGSTOP)
     elif args.kind == "pauses":
         time.sleep(args.pause)
+    elif args.kind == "checkpoint":
+        with run.phase("checkpoint"):
+            time.sleep(args.pause)
+    elif args.kind == "saves":
+        end = time.monotonic() + args.pause
+        with open(args.log, "wb") as file:
+            while time.monotonic() < end:
+                file.write(b"x" * (1 << 20))
+                os.fsync(file.fileno())
+                file.seek(0)
+                time.sleep(0.2)
     elif args.kind == "busy":
         with run.busy("counting to six"):
             time.sleep(args.pause)
 
 
 for step in range(1, args.steps + 1):
-    time.sleep(args.step)
+    time.sleep(args.step if step > 1 else max(args.first, args.step))
     run.progress(step=step, total_steps=args.steps, loss=1.0 / step)
-    if args.log:
+    if args.log and args.kind != "saves":
         with open(args.log, "a") as log:
             log.write("%.3f %d\n" % (time.monotonic(), step))
-    if step == args.after and (args.always or os.environ.get("BITCTL_ATTEMPT", "1") == "1"):
+    if (step == args.after or args.every and step % args.after == 0) and (args.always or os.environ.get("BITCTL_ATTEMPT", "1") == "1"):
         get_stuck()

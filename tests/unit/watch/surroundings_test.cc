@@ -25,8 +25,11 @@ TEST(NextStep, Table) {
       {{.frozen = true}, true, true, StallStep::excuse},
       {{.stopped = {7}, .frozen = true}, false, false, StallStep::excuse},
       {{.stopped = {7}, .cpu_pressure = 90}, true, false, StallStep::extend},
+      {{.io_bytes = 1000 + (1 << 20)}, false, false, StallStep::extend},
+      {{.io_bytes = 1000 + (1 << 20)}, false, true, StallStep::act},
+      {{.io_bytes = 2000}, false, false, StallStep::act},
   };
-  for (const Row& row : rows) EXPECT_EQ(next_step(row.around, row.woken, row.extended), row.expected);
+  for (const Row& row : rows) EXPECT_EQ(next_step(row.around, 1000, row.woken, row.extended), row.expected);
 }
 
 TEST(LookAround, SeesAStoppedProcess) {
