@@ -17,7 +17,7 @@ int attempts_without_progress(const std::vector<AttemptRecord>& attempts) {
     const auto& before = attempts[i].snapshot_before;
     const auto& after = attempts[i].snapshot;
     if (after && (!before || *after > *before)) return count;
-    ++count;
+    if (!attempts[i].restart_asked) ++count;
   }
   return count;
 }
@@ -64,14 +64,21 @@ Decision decide(const RestartRules& rules, const std::vector<AttemptRecord>& att
   decision.reason = describe_end(last);
   decision.exit_code = last.hang ? kHang : last.signalled ? 128 + last.code : last.code;
   const bool exited_well = !last.signalled && last.code == 0;
+  const bool end_was_asked_for = last.stop_asked || last.restart_asked;
 
   if (!last.violation.empty()) {
     decision.exit_code = kOwnFailure;
     return decision;
   }
-  if (exited_well && (last.reached_end || (!last.reports_progress && !last.stop_asked))) {
+  if (exited_well && (last.reached_end || (!last.reports_progress && !end_was_asked_for))) {
     decision.kind = Decision::Kind::done;
     decision.exit_code = kOk;
+    return decision;
+  }
+  if (last.restart_asked) {
+    decision.kind = Decision::Kind::restart;
+    decision.without_progress = attempts_without_progress(attempts);
+    decision.reason = "asked for by bitctl restart";
     return decision;
   }
   // Exit code 0 short of the end, or 75, is a stop whoever asked for it.
