@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +16,13 @@
 
 namespace bitctl {
 namespace {
+
+// Beside stdio. What the user's shell left open (a pipe that somebody reads to its end) is not for a process
+// that stays.
+void keep_only(int fd) {
+  if (fd > 3) ::syscall(SYS_close_range, 3u, static_cast<unsigned>(fd - 1), 0u);
+  ::syscall(SYS_close_range, static_cast<unsigned>(fd + 1), ~0u, 0u);
+}
 
 void let_go_of_the_foreground(int to_foreground, const std::string& word) {
   ::prctl(PR_SET_PDEATHSIG, 0);
@@ -56,6 +64,7 @@ int run_in_background(const std::function<int(const LetGo& let_go)>& work,
   if (child < 0) return complain(fail_errno("cannot start a process").value(), kOwnFailure);
   if (child == 0) {
     from_child.reset();
+    keep_only(to_foreground.get());
     ::setsid();
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != foreground) return kOwnFailure;  // it died before the line above

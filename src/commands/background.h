@@ -10,7 +10,8 @@ namespace bitctl {
 // /dev/null, and it outlives whoever waits). `word` is for the foreground.
 using LetGo = std::function<void(const std::string& word)>;
 
-// Runs `work` in a child, in a session of its own, with our stdio until it lets go. In the child it returns
+// Runs `work` in a child, in a session of its own, with our stdio until it lets go and no other
+// descriptor of ours. In the child it returns
 // what `work` returned. Here it waits until the child lets go, and returns what `on_let_go` makes of its pid
 // and word; a child that ends before hands its exit code through. If we die while waiting, so does the child.
 // Call it before any thread exists.

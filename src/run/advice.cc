@@ -124,7 +124,7 @@ std::vector<std::string> advice(const Story& story, const AttemptStory& failure,
   } else {
     add(of_exit_code(failure));
   }
-  if (holds(story.failure, "without a new checkpoint"))
+  if (failure.step && holds(story.failure, "without a new checkpoint"))
     add("no checkpoint came between the failures: save more often (checkpoints.every: 1m)");
   if (holds(story.failure, "the same failure twice"))
     add(fmt::format("it fails in the same way each time: look at {}",

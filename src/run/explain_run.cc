@@ -1,5 +1,6 @@
 #include "run/explain_run.h"
 
+#include "base/install_layout.h"
 #include "base/process_id.h"
 #include "base/read_file.h"
 #include "run/events.h"
@@ -22,7 +23,8 @@ std::string program_of(const Json& facts) {
   const auto argv = facts.find("argv");
   if (argv == facts.end() || !argv->is_array() || argv->empty() || !argv->front().is_string())
     return "python3";
-  return argv->front().get<std::string>();
+  const auto program = argv->front().get<std::string>();
+  return find_program(program).value_or(program);
 }
 
 }  // namespace

@@ -51,6 +51,20 @@ def test_what_was_said_is_there_when_the_command_returns(start, tmp_path, bitctl
     assert again.supervisor() not in (run.process.pid, again.process.pid, run.events("supervising")[0]["pid"])
 
 
+def test_what_the_shell_left_open_is_not_kept(tmp_path, start, bitctl):
+    """A pipe that somebody reads to its end must come to it."""
+    config = runs.config(tmp_path, "told.py", [tmp_path / "never"])
+    reader, writer = os.pipe()
+    subprocess.run([bitctl, "train", "-d", config], pass_fds=[writer], env=runs.environment(tmp_path), check=True, capture_output=True, timeout=runs.DEADLINE)
+    run = start("ls")  # ends the run with the test
+    os.set_blocking(reader, False)
+    os.write(writer, b"the control")
+    os.close(writer)
+    assert os.read(reader, 100) == b"the control" and os.read(reader, 100) == b""
+    os.close(reader)
+    assert runs.alive(run.supervisor())
+
+
 def test_one_that_cannot_begin_says_why_and_leaves_nothing(start, tmp_path):
     run = start("train", "-d", "--", "no-such-program")
     assert run.wait() == 127

@@ -231,6 +231,21 @@ TEST(Explain, WhatBitctlDidAndWhyItGaveUp) {
   EXPECT_THAT(out.next, Contains("it fails in the same way each time: look at t.py:1"));
 }
 
+TEST(Explain, MoreCheckpointsAreNoHelpBeforeTheFirstStep) {
+  const std::string reason = "exit code 1 (3 attempts without a new checkpoint)";
+  const std::vector<Row> begun = {{"spawned", 1}, {"progress", 1, {{"step", 3}}}};
+  for (const bool at_a_step : {true, false}) {
+    std::vector<Row> rows = at_a_step ? begun : std::vector<Row>{{"spawned", 1}};
+    rows.push_back({"exited", 1, {{"code", 1}}});
+    rows.push_back({"failed", 1, {{"reason", reason}, {"exit_code", 1}}});
+    const auto next = explain_rows(rows, {.state = "failed"}).next;
+    EXPECT_EQ(
+        std::any_of(next.begin(), next.end(),
+                    [](const std::string& text) { return text.find("checkpoints.every") != text.npos; }),
+        at_a_step);
+  }
+}
+
 TEST(Explain, AReasonThatSaysNoMoreIsNotSaidTwice) {
   const Explanation out =
       failed_with({error("ValueError", "ValueError: bad shape (3, 4)"), {"exited", 1, {{"code", 1}}}},
