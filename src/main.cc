@@ -42,9 +42,13 @@ int main(int argc, char** argv) {
                                             argv + argc);
     add_train_command(app, action, trailing);
     add_resume_command(app, action);
+    add_attach_command(app, action);
     add_stop_command(app, action);
+    add_restart_command(app, action);
     add_logs_command(app, action);
     add_ls_command(app, action);
+    add_why_command(app, action);
+    add_prune_command(app, action);
     add_checkpoints_command(app, action);
     add_pulse_command(app, action);
     add_status_command(app, action);

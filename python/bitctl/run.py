@@ -24,6 +24,7 @@ import math
 import os
 import platform
 import sys
+import sysconfig
 import time
 import traceback
 
@@ -71,6 +72,21 @@ def _guarded(otherwise):
 def _number(value):
     """float() of a number or a 0-d tensor, which may still carry a gradient."""
     return float(value.detach() if hasattr(value, "detach") else value)
+
+
+def _innermost_of_the_user(frames):
+    """The innermost frame outside the interpreter's libraries, installed packages and this one; else the innermost."""
+    libraries = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    libraries.add(os.path.dirname(os.path.realpath(__file__)))
+
+    def is_of_the_user(frame):
+        path = os.path.realpath(frame.filename)
+        installed = {"site-packages", "dist-packages"}.intersection(path.split(os.sep))
+        return not (
+            frame.filename.startswith("<") or installed or any(path.startswith(library + os.sep) for library in libraries)
+        )
+
+    return next(filter(is_of_the_user, reversed(frames)), frames[-1] if frames else None)
 
 
 def _non_finite_name(value):
@@ -162,7 +178,7 @@ class Run:
         digest = hashlib.sha256(kind.__name__.encode())
         for frame in frames:
             digest.update(("%s:%s:%s\n" % (frame.filename, frame.lineno, frame.name)).encode())
-        last = frames[-1] if frames else None
+        last = _innermost_of_the_user(frames)
         text = "".join(traceback.format_exception_only(kind, error)).strip().splitlines()
         self._send_pending()
         self._link.send_patiently(

@@ -27,7 +27,8 @@ struct ExitCodeMeaning {
 
 inline constexpr ExitCodeMeaning kExitCodeMeanings[] = {
     {kOk, "done; status: running, done, idle, or nothing there yet"},
-    {kFailed, "the answer is no: a checkpoint is damaged, a model cannot be loaded"},
+    {kFailed,
+     "the answer is no: a checkpoint is damaged, a model cannot be loaded, a run is not in progress"},
     {kUsage, "wrong arguments"},
     {kStatusError, "status: the run ended in an error"},
     {kStatusStale, "status: running, and silent for more than 60 s"},

@@ -50,4 +50,19 @@ Result<std::string> read_small_file(const std::string& path, size_t limit, Links
   return content;
 }
 
+Result<std::string> read_tail(const std::string& path, size_t limit) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW));
+  if (!fd) return fail_errno(path);
+  struct stat st {};
+  if (::fstat(fd.get(), &st) != 0) return fail_errno(path);
+  if (!S_ISREG(st.st_mode))
+    return fail(ErrorKind::damaged, path + ": " + kind_of(st.st_mode) + ", not a file");
+  const off_t from = std::max<off_t>(0, st.st_size - static_cast<off_t>(limit));
+  std::string tail(static_cast<size_t>(st.st_size - from), '\0');
+  const ssize_t n = ::pread(fd.get(), tail.data(), tail.size(), from);
+  if (n < 0) return fail_errno(path);
+  tail.resize(static_cast<size_t>(n));
+  return tail;
+}
+
 }  // namespace bitctl

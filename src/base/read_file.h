@@ -15,4 +15,7 @@ enum class Links { follow, refuse };
 // Error::damaged with the reason; a missing file is Error::not_found. Never blocks.
 Result<std::string> read_small_file(const std::string& path, size_t limit, Links links = Links::refuse);
 
+// The last `limit` bytes at most of a regular file of any size.
+Result<std::string> read_tail(const std::string& path, size_t limit);
+
 }  // namespace bitctl

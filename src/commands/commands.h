@@ -20,6 +20,10 @@ using Action = std::function<int()>;  // returns the exit code
 void add_train_command(CLI::App& app, Action& action, const std::vector<std::string>& trailing);
 void add_resume_command(CLI::App& app, Action& action);
 void add_stop_command(CLI::App& app, Action& action);
+void add_restart_command(CLI::App& app, Action& action);
+void add_attach_command(CLI::App& app, Action& action);
+void add_prune_command(CLI::App& app, Action& action);
+void add_why_command(CLI::App& app, Action& action);
 void add_logs_command(CLI::App& app, Action& action);
 void add_ls_command(CLI::App& app, Action& action);
 void add_checkpoints_command(CLI::App& app, Action& action);

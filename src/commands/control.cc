@@ -1,8 +1,11 @@
 #include "commands/control.h"
 
+#include <fmt/format.h>
+
 #include "base/process_id.h"
 #include "base/seqpacket.h"
 #include "run/history.h"
+#include "run/run_state.h"
 #include "watch/messages.h"
 
 namespace bitctl {
@@ -12,10 +15,16 @@ constexpr int kAnswerMs = 10'000;
 
 }  // namespace
 
+tl::unexpected<Error> not_in_progress(const RunFolder& folder) {
+  const auto history = read_history(folder.events());
+  return fail(ErrorKind::not_found,
+              fmt::format("{} is not in progress: {}", folder.id(),
+                          history ? describe_the_end(folder, *history) : "it has no history"));
+}
+
 Result<ControlConnection> ControlConnection::open(const RunFolder& folder) {
   const auto history = read_history(folder.events());
-  if (!history || !is_alive(history->supervisor))
-    return fail(ErrorKind::not_found, folder.id() + " is not in progress (bitctl status says how it ended)");
+  if (!history || !is_alive(history->supervisor)) return not_in_progress(folder);
   auto fd = seqpacket_connect(history->socket);
   if (!fd) return forward(std::move(fd));
   ControlConnection connection(std::move(*fd));

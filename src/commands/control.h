@@ -8,6 +8,9 @@
 
 namespace bitctl {
 
+// "demo-… is not in progress: <how it ended, and what to do>".
+tl::unexpected<Error> not_in_progress(const RunFolder& folder);
+
 class ControlConnection {
  public:
   // Error::not_found where no supervisor of that run is alive.

@@ -14,7 +14,7 @@
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "commands/commands.h"
-#include "run/history.h"
+#include "run/history_reader.h"
 #include "run/run_folder.h"
 
 namespace bitctl {
@@ -22,6 +22,7 @@ namespace {
 
 constexpr int kPollMs = 500;  // for file systems that give no events
 constexpr size_t kFollowTail = 10;
+constexpr long kBlock = 65536;
 
 struct LogsOptions {
   std::string run;
@@ -42,10 +43,19 @@ int newest_attempt(const RunFolder& folder) {
   return newest;
 }
 
-bool has_ended(const RunFolder& folder) {
-  const auto history = read_history(folder.events());
-  return !history || history->state == "done" || history->state == "stopped" || history->state == "failed" ||
-         !is_alive(history->supervisor);
+// The next one that wrote anything; 0 where there is none yet.
+int attempt_after(const RunFolder& folder, int attempt) {
+  std::error_code error;
+  for (int next = attempt + 1; next <= newest_attempt(folder); ++next)
+    if (std::filesystem::exists(folder.log_of_attempt(next), error)) return next;
+  return 0;
+}
+
+bool has_ended(HistoryReader& reader) {
+  if (!reader.read()) return true;
+  const History& history = reader.history();
+  return history.state == "done" || history.state == "stopped" || history.state == "failed" ||
+         !is_alive(history.supervisor);
 }
 
 // One attempt's log, printed whole lines at a time.
@@ -63,13 +73,26 @@ class LogPrinter {
   }
 
   void skip_to_last(size_t lines) {
-    std::vector<long> starts = {0};
-    for (int c; (c = std::fgetc(file_)) != EOF;)
-      if (c == '\n') starts.push_back(std::ftell(file_));
-    // The last start is the file's end, also behind a line without its own.
-    if (starts.back() != std::ftell(file_)) starts.push_back(std::ftell(file_));
-    const size_t last = starts.size() - 1;
-    std::fseek(file_, starts[last > lines ? last - lines : 0], SEEK_SET);
+    std::fseek(file_, 0, SEEK_END);
+    long at = std::ftell(file_);
+    // From the end backwards: a log may be larger than anybody waits for. The end of the last line begins
+    // none.
+    size_t ends = 0;
+    bool last_byte = true;
+    std::string block;
+    while (at > 0 && lines > 0) {
+      const long from = std::max(0L, at - kBlock);
+      block.resize(static_cast<size_t>(at - from));
+      std::fseek(file_, from, SEEK_SET);
+      if (std::fread(block.data(), 1, block.size(), file_) != block.size()) break;
+      for (size_t i = block.size(); i-- > 0; last_byte = false)
+        if (block[i] == '\n' && !last_byte && ++ends == lines) {
+          std::fseek(file_, from + static_cast<long>(i) + 1, SEEK_SET);
+          return;
+        }
+      at = from;
+    }
+    std::fseek(file_, at, SEEK_SET);
   }
 
   // What is there now; `all` also prints a last line without its end.
@@ -112,6 +135,7 @@ class LogPrinter {
 int follow(const RunFolder& folder, const LogsOptions& options, int attempt) {
   const Fd inotify(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (inotify) ::inotify_add_watch(inotify.get(), folder.logs().c_str(), IN_MODIFY | IN_CREATE);
+  HistoryReader reader(folder);
   bool first = true;
   while (true) {
     LogPrinter printer(folder.log_of_attempt(attempt), options.raw);
@@ -119,12 +143,13 @@ int follow(const RunFolder& folder, const LogsOptions& options, int attempt) {
       printer.skip_to_last(options.tail >= 0 ? static_cast<size_t>(options.tail) : kFollowTail);
     if (!first) std::printf("== attempt %d ==\n", attempt);
     first = false;
+    int next = 0;
     while (true) {
       // Asked before the reading, so that what was written before the end is read after it.
-      const bool ended = has_ended(folder);
-      const int newest = newest_attempt(folder);
-      if (printer.open()) printer.print(ended || newest > attempt);
-      if (newest > attempt) break;
+      const bool ended = has_ended(reader);
+      next = attempt_after(folder, attempt);
+      if (printer.open()) printer.print(ended || next > 0);
+      if (next > 0) break;
       if (ended || std::ferror(stdout)) return kOk;
       pollfd waiting{inotify.get(), POLLIN, 0};
       ::poll(&waiting, 1, kPollMs);
@@ -132,7 +157,7 @@ int follow(const RunFolder& folder, const LogsOptions& options, int attempt) {
       while (::read(inotify.get(), drain, sizeof drain) > 0) {
       }
     }
-    attempt = newest_attempt(folder);
+    attempt = next;
   }
 }
 

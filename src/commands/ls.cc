@@ -4,12 +4,12 @@
 
 #include "base/exit_code.h"
 #include "base/install_layout.h"
-#include "base/process_id.h"
 #include "base/strict_json.h"
 #include "commands/commands.h"
 #include "pulse/view.h"
 #include "run/history.h"
 #include "run/run_folder.h"
+#include "run/run_state.h"
 
 namespace bitctl {
 namespace {
@@ -19,22 +19,19 @@ struct LsOptions {
   bool json = false;
 };
 
-// A run whose supervisor is gone without a last word was killed together with its writer, or the machine went
-// down.
-std::string state_of_run(const History& history) {
-  const bool open = history.state == "running" || history.state == "waiting" || history.state == "new";
-  return open && !is_alive(history.supervisor) ? "dead" : history.state;
-}
-
 std::string progress_of(const History& history) {
   if (history.total_steps > 0) return fmt::format("{}/{}", history.step, history.total_steps);
   return history.step > 0 ? std::to_string(history.step) : "-";
 }
 
+std::string loss_of(const History& history) {
+  return history.step > 0 || history.pulse.epoch > 0 ? fmt::format("{:.4f}", history.pulse.loss) : "-";
+}
+
 Json summary(const RunFolder& folder, const History& history) {
   return {{"id", folder.id()},
           {"path", folder.path()},
-          {"state", state_of_run(history)},
+          {"state", state_of_run(folder, history)},
           {"attempt", history.attempt},
           {"step", history.step},
           {"total_steps", history.total_steps},
@@ -58,8 +55,9 @@ int ls(const LsOptions& options) {
     }
     if (!std::exchange(header, true))
       fmt::print("{:<40} {:<8} {:>14} {:>9} {:>9}\n", "RUN", "STATE", "STEP", "LOSS", "AGE");
-    fmt::print("{:<40} {:<8} {:>14} {:>9.4f} {:>9}\n", folder.id(), state_of_run(known), progress_of(known),
-               known.pulse.loss, known.pulse.timestamp > 0 ? age_text(known.pulse.timestamp, now) : "-");
+    fmt::print("{:<40} {:<8} {:>14} {:>9} {:>9}\n", folder.id(), state_of_run(folder, known),
+               progress_of(known), loss_of(known),
+               known.pulse.timestamp > 0 ? age_text(known.pulse.timestamp, now) : "-");
   }
   if (!header && !options.json)
     std::printf("no runs here%s\n", options.all ? "" : "; --all shows those of every folder");

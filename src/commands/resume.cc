@@ -21,15 +21,16 @@ int resume(const ResumeOptions& options) {
   if (!folder) return complain(folder.error(), kNoSuchRun);
   const auto config = load_config(folder->config(), options.overrides, current_environment());
   if (!config) return complain(config.error(), kOwnFailure);
-  Fd signals = block_run_signals();
-  auto run = hold_run(*folder, *config, [](const std::string& holder) {
-    std::fprintf(stderr, "bitctl: waiting until the dead supervisor's writer has saved: %s\n",
-                 holder.c_str());
+  return supervise(*config, options.show, [&]() -> Result<HeldRun> {
+    auto run = hold_run(*folder, *config, [](const std::string& holder) {
+      std::fprintf(stderr, "bitctl: waiting until the dead supervisor's writer has saved: %s\n",
+                   holder.c_str());
+    });
+    if (!run) return run;
+    if (const int swept = sweep_leftovers(folder->path()); swept > 0)
+      std::fprintf(stderr, "bitctl: ended %d processes that this run had left behind\n", swept);
+    return run;
   });
-  if (!run) return complain(run.error(), kOwnFailure);
-  if (const int swept = sweep_leftovers(folder->path()); swept > 0)
-    std::fprintf(stderr, "bitctl: ended %d processes that this run had left behind\n", swept);
-  return supervise_in_foreground(std::move(*run), *config, std::move(signals), options.show);
 }
 
 }  // namespace
@@ -42,6 +43,8 @@ void add_resume_command(CLI::App& app, Action& action) {
                       "Run id, its unique prefix, or folder; the newest run where left out");
   command->add_option("--set", options->overrides, "Override a field of the run's config")
       ->allow_extra_args(false);
+  command->add_flag("-d,--detach", options->show.detach,
+                    "Go on in the background; `bitctl attach` shows it again");
   command->add_flag("--plain", options->show.plain, "One line an event also on a terminal");
   command->callback([options, &action] { action = [options] { return resume(*options); }; });
 }

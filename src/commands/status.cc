@@ -20,6 +20,7 @@
 #include "commands/commands.h"
 #include "pulse/follow.h"
 #include "pulse/view.h"
+#include "run/explain_run.h"
 #include "run/run_folder.h"
 #include "run/run_labels.h"
 
@@ -75,6 +76,17 @@ bool has_something_to_say(const std::vector<FollowLog>& log) {
 
 RunLabels labels_beside(const std::string& pulse) { return read_labels(folder_of(pulse) + "/run.json"); }
 
+// Of a run that bitctl gave up: where it broke, what to try first, and who knows more.
+std::string short_explanation(const std::string& pulse) {
+  const RunFolder folder(folder_of(absolute_path(pulse)));
+  const auto known = explain_run(folder);
+  if (!known || known->state != "failed") return {};
+  std::string text;
+  if (!known->frame.empty()) text += fmt::format("  in {}\n", visible_text(known->frame));
+  if (!known->next.empty()) text += fmt::format("  try: {}\n", visible_text(known->next.front()));
+  return text + fmt::format("  more: bitctl why {}\n", folder.id());
+}
+
 int print_once(const std::string& path, bool json) {
   const Wall wall = system_clock().wall();
   const int64_t now = unix_seconds(wall);
@@ -83,10 +95,11 @@ int print_once(const std::string& path, bool json) {
   say(step.log);
   if (std::holds_alternative<PulseDamaged>(read)) return kStatusDamaged;
   const PulseStatus status = step.emit.value_or(idle_status(now));
-  const std::string text = json ? json_line(status)
-                                : fmt::format("{}\n", fmt::join(panel_lines(status, labels_beside(path), now,
-                                                                            terminal_info(STDOUT_FILENO)),
-                                                                "\n"));
+  std::string text = json ? json_line(status)
+                          : fmt::format("{}\n", fmt::join(panel_lines(status, labels_beside(path), now,
+                                                                      terminal_info(STDOUT_FILENO)),
+                                                          "\n"));
+  if (!json && status.status == TrainingState::error) text += short_explanation(path);
   const Status written = write_all(STDOUT_FILENO, text, "stdout");
   if (!written && written.error().errno_value != EPIPE) {
     spdlog::error("Failed to emit status: {}", written.error().message);
@@ -115,6 +128,7 @@ class StatusFollow {
       fmt::print(stderr, "waiting for {}\n", visible_text(path_));
     if (draws_) tick();
     while (!ended_) loop_.run_once();
+    if (code_ == kStatusError && !options_.json) show(short_explanation(path_));
     return code_;
   }
 

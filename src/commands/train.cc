@@ -60,13 +60,14 @@ int train(const TrainOptions& options) {
     std::fputs(dry_run_text(*config).c_str(), stdout);
     return after_output(kOk);
   }
-  Fd signals = block_run_signals();
-  auto run = create_run(*config, BITCTL_VERSION, system_clock().wall());
-  if (!run) return complain(run.error(), kOwnFailure);
-  if (const int swept = sweep_dead_runs(folder_of(run->folder.path()), config->name); swept > 0)
-    std::fprintf(stderr, "bitctl: ended %d processes that an earlier run of '%s' had left behind\n", swept,
-                 config->name.c_str());
-  return supervise_in_foreground(std::move(*run), *config, std::move(signals), options.show);
+  return supervise(*config, options.show, [&]() -> Result<HeldRun> {
+    auto run = create_run(*config, BITCTL_VERSION, system_clock().wall());
+    if (!run) return run;
+    if (const int swept = sweep_dead_runs(folder_of(run->folder.path()), config->name); swept > 0)
+      std::fprintf(stderr, "bitctl: ended %d processes that an earlier run of '%s' had left behind\n", swept,
+                   config->name.c_str());
+    return run;
+  });
 }
 
 }  // namespace
@@ -85,6 +86,8 @@ void add_train_command(CLI::App& app, Action& action, const std::vector<std::str
   command->add_flag("--dry-run", options->dry_run,
                     "Print the effective config and the command line, start nothing");
   command->add_flag("--no-restart", options->no_restart, "As restart.policy: never");
+  command->add_flag("-d,--detach", options->show.detach,
+                    "Go on in the background; `bitctl attach` shows it again");
   command->add_flag("--plain", options->show.plain, "One line an event also on a terminal");
   command->callback([options, &action] { action = [options] { return train(*options); }; });
 }

@@ -17,7 +17,7 @@ int attempts_without_progress(const std::vector<AttemptRecord>& attempts) {
     const auto& before = attempts[i].snapshot_before;
     const auto& after = attempts[i].snapshot;
     if (after && (!before || *after > *before)) return count;
-    ++count;
+    if (!attempts[i].restart_asked) ++count;
   }
   return count;
 }
@@ -73,6 +73,7 @@ Decision decide(const RestartRules& rules, const std::vector<AttemptRecord>& att
   decision.exit_code = last.hang ? kHang : last.signalled ? 128 + last.code : last.code;
   const bool exited_well = !last.signalled && last.code == 0;
   if (last.non_finite_step) decision.exit_code = kOwnFailure;
+  const bool end_was_asked_for = last.stop_asked || last.restart_asked;
 
   if (!last.violation.empty()) {
     decision.exit_code = kOwnFailure;
@@ -88,9 +89,15 @@ Decision decide(const RestartRules& rules, const std::vector<AttemptRecord>& att
           " again, though it was rolled back; watchdog.nan skips only data that restore(data=…) names";
       return decision;
     }
-  } else if (exited_well && (last.reached_end || (!last.reports_progress && !last.stop_asked))) {
+  } else if (exited_well && (last.reached_end || (!last.reports_progress && !end_was_asked_for))) {
     decision.kind = Decision::Kind::done;
     decision.exit_code = kOk;
+    return decision;
+  }
+  if (last.restart_asked) {
+    decision.kind = Decision::Kind::restart;
+    decision.without_progress = attempts_without_progress(attempts);
+    decision.reason = "asked for by bitctl restart";
     return decision;
   }
   // Exit code 0 short of the end, or 75, is a stop whoever asked for it.

@@ -23,6 +23,7 @@ struct AttemptRecord {
   bool signalled = false;
   int code = 0;  // exit code, or signal number
   bool stop_asked = false;
+  bool restart_asked = false;  // by the user: whatever way it then ended, the next one follows at once
   bool hang = false;
   bool reached_end = false;       // finish(), or the known total
   bool reports_progress = false;  // it is known how far it came

@@ -18,6 +18,7 @@
 #include "base/replace_file.h"
 #include "base/strict_json.h"
 #include "run/history.h"
+#include "run/run_links.h"
 
 namespace bitctl {
 namespace {
@@ -102,27 +103,6 @@ Json run_facts(const RunConfig& config, const RunFolder& folder, const std::stri
           {"boot_id", boot_id()},
           {"bitctl_version", version},
           {"created", unix_seconds(now)}};
-}
-
-// A symbolic link put in place by a rename, so that nobody meets a moment without it.
-void point_link(const std::string& link, const std::string& target) {
-  const std::string temporary = fmt::format("{}.{}.tmp", link, random_hex8());
-  if (::symlink(target.c_str(), temporary.c_str()) == 0 && ::rename(temporary.c_str(), link.c_str()) != 0)
-    ::unlink(temporary.c_str());
-}
-
-// Where `ls` and `status` find the run from any folder. A list that cannot be kept is no reason not to train.
-void list_run(const RunFolder& folder) {
-  const std::string list = state_home() + "/runs";
-  if (auto status = make_folders(list); !status) {
-    spdlog::warn("this run will not show in `bitctl ls --all`: {}", status.error().message);
-    return;
-  }
-  std::string link = list + "/" + folder.id();
-  std::error_code error;
-  if (fs::is_symlink(link, error) && fs::read_symlink(link, error) != folder.path())
-    link += "-" + random_hex8();
-  point_link(link, folder.path());
 }
 
 Result<FileLock> lock_at_once(const std::string& path) {

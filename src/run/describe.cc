@@ -69,6 +69,7 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "unkillable") return "some processes cannot be killed: " + dump_line(row.at("pids"));
   if (kind == "waiting") return history.pulse.message;
   if (kind == "stop_requested") return fmt::format("stop requested by {}", get_text(row, "by"));
+  if (kind == "restart_requested") return "restart requested";
   if (kind == "model") return "finished model in " + get_text(row, "path");
   if (kind == "model_failed") return "the finished model is not on disk: " + reason;
   if (kind == "stopped" || kind == "finished" || kind == "failed") return history.pulse.message;

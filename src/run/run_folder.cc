@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 
 bool is_run(const fs::path& folder) {
   std::error_code error;
+  if (folder.filename().string().starts_with(kPrunedPrefix)) return false;
   // A PULSE file that is a broken link still makes a run: its reader says what is wrong.
   return fs::is_directory(folder, error) &&
          (fs::exists(folder / "run.json", error) ||
@@ -120,6 +121,12 @@ std::vector<RunFolder> list_runs(const std::string& folder, bool all) {
   std::set<std::string> found;
   collect(runs_below(folder), found);
   if (all && !user_runs().empty()) collect(user_runs(), found);
+  return newest_first(found);
+}
+
+std::vector<RunFolder> runs_in(const std::string& runs) {
+  std::set<std::string> found;
+  collect(runs, found);
   return newest_first(found);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -37,7 +38,12 @@ class RunFolder {
 // this user has no home to look in. The path comes back with its links resolved.
 Result<RunFolder> find_run(const std::string& name, const std::string& folder);
 
+// What the name of a run's folder begins with while it is being removed; such a one is no run any more.
+constexpr std::string_view kPrunedPrefix = ".prune-";
+
 // The runs of <folder>/runs, or with `all` every run of this user; newest first.
 std::vector<RunFolder> list_runs(const std::string& folder, bool all);
+// Those that lie in this very folder; newest first.
+std::vector<RunFolder> runs_in(const std::string& runs);
 
 }  // namespace bitctl

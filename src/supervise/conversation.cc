@@ -152,6 +152,11 @@ void Supervisor::on_control(const TrainerServer::Client& client, const Json& mes
   if (type == "stop") {
     ask_stop("bitctl stop", get_flag(message, "now") ? Urgency::now : Urgency::at_the_boundary);
     server_->send(client.id, {{"type", "ok"}});
+  } else if (type == "restart") {
+    const auto status = ask_restart(get_flag(message, "now") ? Urgency::now : Urgency::at_the_boundary);
+    Json answer = {{"type", status ? "ok" : "refused"}};
+    if (!status) answer["reason"] = status.error().message;
+    server_->send(client.id, answer);
   } else if (type == "save") {
     const uint64_t step = bitctl_load64(&snapshots_->control().step);
     const uint64_t ahead = server_->highest_world_size() > 1 ? 2 : 0;

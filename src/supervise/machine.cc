@@ -10,6 +10,8 @@ constexpr Transition kTransitions[] = {
     {waiting, backoff_over, Effect::start_attempt, starting},
     {waiting, stop_asked, Effect::stop_waiting, draining},
     {waiting, stop_now, Effect::stop_waiting, draining},
+    {waiting, restart_asked, Effect::start_attempt, starting},
+    {waiting, restart_now, Effect::start_attempt, starting},
 
     {starting, started, Effect::none, running},
     {starting, spawn_failed, Effect::decide, deciding},
@@ -20,12 +22,22 @@ constexpr Transition kTransitions[] = {
     {running, violation, Effect::kill_tree, killing},
     {running, stop_asked, Effect::request_stop, stopping},
     {running, stop_now, Effect::kill_tree, killing},
+    {running, restart_asked, Effect::request_restart, restarting},
+    {running, restart_now, Effect::kill_tree, killing},
 
     {stopping, leader_exited, Effect::kill_tree, killing},
     {stopping, violation, Effect::kill_tree, killing},
     {stopping, stop_asked, Effect::kill_tree, killing},
     {stopping, stop_now, Effect::kill_tree, killing},
     {stopping, grace_over, Effect::kill_tree, killing},
+
+    {restarting, leader_exited, Effect::kill_tree, killing},
+    {restarting, violation, Effect::kill_tree, killing},
+    // It leaves at the same boundary, and no other attempt follows.
+    {restarting, stop_asked, Effect::note_stop, stopping},
+    {restarting, stop_now, Effect::kill_tree, killing},
+    {restarting, restart_now, Effect::kill_tree, killing},
+    {restarting, grace_over, Effect::kill_tree, killing},
 
     {killing, tree_gone, Effect::decide, deciding},
     {killing, unkillable, Effect::decide, deciding},
@@ -60,6 +72,8 @@ std::string_view name_of(State state) {
       return "running";
     case stopping:
       return "stopping";
+    case restarting:
+      return "restarting";
     case killing:
       return "killing";
     case deciding:
@@ -92,6 +106,10 @@ std::string_view name_of(Event event) {
       return "stop_asked";
     case stop_now:
       return "stop_now";
+    case restart_asked:
+      return "restart_asked";
+    case restart_now:
+      return "restart_now";
     case grace_over:
       return "grace_over";
     case tree_gone:

@@ -78,7 +78,8 @@ Supervisor::Supervisor(EventLoop& loop, HeldRun run, RunConfig config, Fd signal
 
 Supervisor::~Supervisor() {
   loop_.unwatch(signals_.get());
-  for (const auto timer : {grace_timer_, progress_timer_, restamp_timer_}) loop_.cancel(timer);
+  for (const auto timer : {backoff_timer_, grace_timer_, progress_timer_, restamp_timer_})
+    loop_.cancel(timer);
 }
 
 Result<int> Supervisor::run() {
@@ -180,6 +181,8 @@ void Supervisor::act(Effect effect) {
       return start_attempt();
     case Effect::request_stop:
       return request_stop();
+    case Effect::request_restart:
+      return ask_to_leave();
     case Effect::kill_tree:
       return kill_tree();
     case Effect::note_stop:
@@ -220,6 +223,7 @@ SpawnPlan Supervisor::spawn_plan(int attempt) const {
 }
 
 void Supervisor::start_attempt() {
+  loop_.cancel(backoff_timer_);
   const int attempt = recorder_->history().attempt + 1;
   recorder_->set_attempt(attempt);
   now_ = AttemptRecord{.attempt = attempt};
@@ -254,8 +258,12 @@ void Supervisor::start_attempt() {
 }
 
 void Supervisor::request_stop() {
-  hang_watch_.end_attempt();  // from here on the grace counts
   stop_asked_ = now_.stop_asked = true;
+  ask_to_leave();
+}
+
+void Supervisor::ask_to_leave() {
+  hang_watch_.end_attempt();  // from here on the grace counts
   const Duration grace =
       std::max<Duration>(config_.stop.grace.value_or(kLeastGrace), 3 * snapshots_->longest_save());
   grace_timer_ = loop_.call_after(grace, [this] { feed(Event::grace_over); });
@@ -351,14 +359,16 @@ void Supervisor::begin_backoff() {
                      {"delay", as_seconds(decision_.delay)},
                      {"next", decision_.without_progress + 1},
                      {"budget", config_.restart.max}});
-  loop_.call_after(decision_.delay, [this] { feed(Event::backoff_over); });
+  backoff_timer_ = loop_.call_after(decision_.delay, [this] { feed(Event::backoff_over); });
 }
 
 void Supervisor::drain() { snapshots_->drain(); }
 
 void Supervisor::finish() {
-  const uint64_t step = attempts_.empty() ? recorder_->history().step : attempts_.back().last_step;
   const auto durable = snapshots_->newest_durable_step();
+  // An attempt that ended before it reported anything has lost nothing either.
+  const uint64_t step = std::max(attempts_.empty() ? recorder_->history().step : attempts_.back().last_step,
+                                 durable.value_or(0));
   exit_code_ = decision_.exit_code;
   switch (decision_.kind) {
     case Decision::Kind::done:
@@ -394,7 +404,20 @@ void Supervisor::ask_stop(const std::string& by, Urgency urgency) {
                           : "stopping at the next step boundary, with a checkpoint (again: stop now)");
   stop_asked_ = true;
   now_.stop_asked = true;
+  now_.restart_asked = false;
   feed(at_once ? Event::stop_now : Event::stop_asked);
+}
+
+Status Supervisor::ask_restart(Urgency urgency) {
+  const bool at_once = urgency == Urgency::now;
+  const Event event = at_once ? Event::restart_now : Event::restart_asked;
+  if (!transition(state_, event))
+    return fail(ErrorKind::invalid, fmt::format("it is {} already", name_of(state_)));
+  record("restart_requested", {{"now", at_once}});
+  // During back-off there is no attempt that could be told.
+  if (state_ != State::waiting) now_.restart_asked = true;
+  feed(event);
+  return {};
 }
 
 // As sub-reaper we are given the trainer's orphans; its own end and the writer's are told by their pidfds.
@@ -411,9 +434,7 @@ void Supervisor::reap_orphans() {
 void Supervisor::violate(const std::string& reason) {
   // The last words of one that has ended already count as well, unless its end was wanted.
   const bool has_ended = state_ == State::killing || state_ == State::deciding;
-  if (has_ended ? stop_asked_ || !now_.violation.empty()
-                : state_ != State::running && state_ != State::stopping)
-    return;
+  if (has_ended ? stop_asked_ || !now_.violation.empty() : !trainer_runs()) return;
   now_.violation = reason;
   record("violation", {{"reason", reason}});
   feed(Event::violation);
@@ -431,11 +452,10 @@ void Supervisor::restamp() {
   restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
   if (unix_seconds(system_clock().wall()) - recorder_->history().pulse.timestamp < kRestampEvery.count())
     return;
-  const bool trainer_runs = state_ == State::running || state_ == State::stopping;
   // A PULSE file of the trainer's own brings its own time with it.
-  if (trainer_runs && pulse_source_ && now_.reports_progress) return;
+  if (trainer_runs() && pulse_source_ && now_.reports_progress) return;
   const Observation seen{trainer_.is_running(), trainer_.is_running() ? state_of(trainer_.pid()) : '\0'};
-  if (!trainer_runs || (is_healthy(seen) && !hang_watch_.suspects())) record("restamped");
+  if (!trainer_runs() || (is_healthy(seen) && !hang_watch_.suspects())) record("restamped");
 }
 
 }  // namespace bitctl

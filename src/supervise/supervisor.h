@@ -53,6 +53,7 @@ class Supervisor {
   void start_attempt();
   void request_stop();
   void catch_up();
+  void ask_to_leave();
   void kill_tree();
   void decide_next();
   void begin_backoff();
@@ -79,6 +80,7 @@ class Supervisor {
   void violate(const std::string& reason);
   enum class Urgency { at_the_boundary, now };
   void ask_stop(const std::string& by, Urgency urgency = Urgency::at_the_boundary);
+  Status ask_restart(Urgency urgency);
 
   void begin_from_newest();
   void welcome(const TrainerServer::Client& client);
@@ -87,6 +89,9 @@ class Supervisor {
   void flush_progress();
   void schedule_progress();
   void restamp();
+  bool trainer_runs() const {
+    return state_ == State::running || state_ == State::stopping || state_ == State::restarting;
+  }
   void reap_orphans();
   std::optional<std::string> first_step_problem(uint64_t step) const;
   Json checkpoint_policy() const;
@@ -136,6 +141,7 @@ class Supervisor {
   bool stop_asked_ = false;
   bool snapshot_lost_ = false;  // the newest one could not be put on disk
   std::string writer_lost_;     // why nothing can be saved any more
+  EventLoop::TimerId backoff_timer_ = 0;
   EventLoop::TimerId grace_timer_ = 0;
   EventLoop::TimerId progress_timer_ = 0;
   EventLoop::TimerId restamp_timer_ = 0;

@@ -91,7 +91,7 @@ class Run:
     def wait_event(self, kind, deadline=DEADLINE, **fields):
         def found():
             rows = [r for r in self.events(kind) if all(r.get(k) == v for k, v in fields.items())]
-            if not rows and self.process.poll() is not None:
+            if not rows and self.is_over():
                 raise AssertionError("bitctl ended (%s) before %s %s:\n%s" % (self.process.returncode, kind, fields, self.text()))
             return rows
 
@@ -100,7 +100,7 @@ class Run:
     def wait_step(self, step):
         def reached():
             rows = self.events("progress")
-            if self.process.poll() is not None:
+            if self.is_over() and not (rows and rows[-1]["step"] >= step):
                 raise AssertionError("bitctl ended (%s) before step %d:\n%s" % (self.process.returncode, step, self.text()))
             return rows and rows[-1]["step"] >= step
 
@@ -134,6 +134,14 @@ class Run:
         wait_for(path.exists, "the first PULSE")
         return json.loads(path.read_text())
 
+    def is_over(self):
+        """Neither the command nor a supervisor that it left in the background is at work."""
+        return self.process.poll() is not None and not any(map(is_that_process, self.events("supervising")[-1:]))
+
+    def supervisor(self):
+        """The pid of the one that holds the run, or did."""
+        return wait_for(lambda: self.events("supervising"), "a supervisor")[-1]["pid"]
+
     def end(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -142,11 +150,32 @@ class Run:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+        for path in self.folders():
+            end_detached(path)
         # Of a test that failed, too.
         for path in self.folders():
             for pid in marked(path):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def is_that_process(row):
+    """Whether the supervisor of this row lives."""
+    try:
+        stat = pathlib.Path("/proc/%d/stat" % row["pid"]).read_text()
+    except OSError:
+        return False
+    return alive(row["pid"]) and int(stat[stat.rindex(")") + 2 :].split()[19]) == row["start_ticks"]
+
+
+def end_detached(run_dir):
+    """Ends a supervisor that nobody waits for."""
+    for row in events_of(run_dir, "supervising")[-1:]:
+        if is_that_process(row):
+            for _ in range(2):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(row["pid"], signal.SIGTERM)
+            wait_for(lambda: not is_that_process(row), "the end of supervisor %d" % row["pid"], 60)
 
 
 def environment(folder, more=None):

@@ -24,8 +24,18 @@ def test_the_exit_codes_are_those_of_the_program(bitctl):
     assert of_readme == of_program and len(of_program) > 10
 
 
+def subcommands_of(bitctl):
+    return set(re.findall(r"^  (\w+) ", help_of(bitctl).partition("Subcommands:")[2].partition("Exit codes")[0], re.M))
+
+
+def test_every_command_is_in_the_table(bitctl):
+    table = README.partition("| command | what it does |\n")[2].partition("\n\n")[0]
+    of_readme = re.findall(r"^\| `bitctl (\w+)", table, re.M)
+    assert set(of_readme) == subcommands_of(bitctl) and len(of_readme) == len(set(of_readme))
+
+
 def test_every_command_that_is_named_exists(bitctl):
-    subcommands = set(re.findall(r"^  (\w+) ", help_of(bitctl).partition("Subcommands:")[2].partition("Exit codes")[0], re.M))
+    subcommands = subcommands_of(bitctl)
     named = set(re.findall(r"\bbitctl ([a-z]+)\b", "".join(re.findall(r"`[^`\n]+`|^    .*$", README, re.M))))
     assert named and named <= subcommands
     for script in re.findall(r"scripts/[\w/-]+", README):

@@ -55,6 +55,37 @@ TEST(Policy, ThreeAttemptsWithoutAHigherSnapshotEndTheRun) {
   EXPECT_EQ(d.reason, "killed by SIGKILL at step 45 (3 attempts without a new checkpoint)");
 }
 
+TEST(Policy, ARestartThatWasAskedForComesAtOnceAndDrawsOnNoBudget) {
+  AttemptRecord left = exited(75, 42);
+  left.snapshot = 40;
+  AttemptRecord killed = killed_at(42, 40);
+  EXPECT_EQ(decide_now({left}).kind, Kind::stopped) << "control: nobody asked for a restart";
+  for (AttemptRecord asked : {left, killed, exited(0, 42), exited(143, 0, false), exited(0, 0, false)}) {
+    asked.restart_asked = true;
+    RestartRules never;
+    never.on_failure = false;
+    const Decision d = decide_now({asked}, never);
+    EXPECT_EQ(d.kind, Kind::restart);
+    EXPECT_EQ(d.delay, Duration::zero());
+  }
+  killed.restart_asked = true;
+  std::vector<AttemptRecord> attempts = {killed_at(42, 40), killed_at(43, 40), killed, killed, killed,
+                                         killed_at(44, 40)};
+  EXPECT_EQ(decide_now(attempts).kind, Kind::restart) << "two failures without progress, not five";
+  attempts.push_back(killed_at(45, 40));
+  EXPECT_EQ(decide_now(attempts).kind, Kind::give_up);
+}
+
+TEST(Policy, ARestartAskedForOfARunThatIsDoneOrBrokenIsNone) {
+  AttemptRecord done = exited(0, 100);
+  done.reached_end = done.restart_asked = true;
+  EXPECT_EQ(decide_now({done}).kind, Kind::done);
+  AttemptRecord broken = exited(125, 3);
+  broken.violation = "the script starts over";
+  broken.restart_asked = true;
+  EXPECT_EQ(decide_now({broken}).kind, Kind::give_up);
+}
+
 TEST(Policy, WhatStoodBeforeAResumeIsNoProgress) {
   const std::vector<AttemptRecord> attempts(3, killed_at(42, 40));
   EXPECT_EQ(decide_now(attempts, {}, 40).kind, Kind::give_up);

@@ -40,6 +40,29 @@ TEST(Machine, AStopDuringBackOffEndsTheRun) {
   EXPECT_EQ(after(waiting, {stop_asked, backoff_over}), draining) << "no attempt starts after a stop";
 }
 
+TEST(Machine, ARestartLeavesAtABoundaryAndTheNextAttemptStarts) {
+  EXPECT_EQ(transition(running, restart_asked)->effect, Effect::request_restart);
+  EXPECT_EQ(after(running, {restart_asked, leader_exited}), killing) << "its tree goes first";
+  EXPECT_EQ(after(running, {restart_asked, leader_exited, tree_gone, restart_due, backoff_over, started}),
+            running);
+  EXPECT_EQ(transition(running, restart_now)->effect, Effect::kill_tree);
+  EXPECT_EQ(transition(restarting, restart_now)->effect, Effect::kill_tree);
+  EXPECT_EQ(transition(restarting, grace_over)->effect, Effect::kill_tree);
+  EXPECT_EQ(after(waiting, {restart_asked}), starting) << "a back-off is cut short";
+}
+
+TEST(Machine, AStopDuringARestartStopsAtThatVeryBoundary) {
+  EXPECT_EQ(after(running, {restart_asked, stop_asked}), stopping);
+  EXPECT_EQ(transition(restarting, stop_asked)->effect, Effect::note_stop) << "it was asked to leave already";
+  EXPECT_EQ(transition(restarting, stop_now)->effect, Effect::kill_tree);
+}
+
+TEST(Machine, ARestartChangesNothingOnceTheEndHasBegun) {
+  for (const State state : {starting, stopping, killing, deciding, draining, ended})
+    for (const Event event : {restart_asked, restart_now})
+      EXPECT_FALSE(transition(state, event)) << name_of(state);
+}
+
 TEST(Machine, NothingHappensAfterTheEnd) {
   for (int e = 0; e <= static_cast<int>(drained); ++e) EXPECT_FALSE(transition(ended, static_cast<Event>(e)));
 }
