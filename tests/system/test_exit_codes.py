@@ -27,6 +27,7 @@ CODES = {
     "the trainer's own": (hostile("exit42"), 42),
     "SIGKILL": (hostile("signal9"), 137),
     "SIGSEGV": (hostile("signal11"), 139),
+    "hang": (lambda folder: ["train", "--no-restart", runs.config(folder, "stuck.py", ["sleeps", "--always"], watchdog={"stall": "3s"})], 124),
     "75: stopped": (hostile("exit75"), 75),
     "not found": (lambda folder: ["train", "--", "no-such-program"], 127),
     "not executable": (plain_file, 126),

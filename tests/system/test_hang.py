@@ -43,8 +43,8 @@ def test_a_hang_without_an_end_is_exit_code_124(start, tmp_path):
 def test_pulse_grows_old_while_a_hang_is_suspected(start, tmp_path):
     run = start("train", stuck(tmp_path, "sleeps", watchdog={"stall": "16s"}))
     run.wait_event("suspected")
+    runs.wait_for(lambda: "no progress for" in run.pulse()["message"], "the suspicion in PULSE")
     stamp = run.pulse()["timestamp"]
-    assert "no progress for" in run.pulse()["message"]
     run.wait_event("hang")
     assert not [r for r in run.events("restamped") if r["t"] > run.events("suspected")[0]["t"] and r["t"] < run.events("hang")[0]["t"]]
     assert run.wait() == 0 and stamp < run.pulse()["timestamp"]

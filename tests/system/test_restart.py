@@ -53,20 +53,20 @@ def test_a_bare_script_gets_the_signal(start, restart, tmp_path):
 
 
 def test_a_back_off_is_cut_short(start, restart, tmp_path):
-    run = start("train", runs.config(tmp_path, "hostile.py", ["signal9"], restart={"backoff": "10m", "backoff_max": "10m"}))
-    run.wait_event("waiting")
-    assert restart(run.path).returncode in (0, 1)  # attempt 2 dies as soon as it has started
-    run.wait_event("exited", attempt=2)
-    assert run.process.poll() is None, "control: attempt 3 waits again"
+    run = start("train", runs.config(tmp_path, "hostile.py", ["signal9"], restart={"backoff": "10m", "backoff_max": "10m", "max": 5}))
+    run.wait_event("waiting", attempt=2)  # the first restart is immediate
+    assert restart(run.path).returncode in (0, 1)  # attempt 3 dies as soon as it has started
+    run.wait_event("exited", attempt=3)
+    assert run.process.poll() is None, "control: attempt 4 waits again"
 
 
 def test_a_back_off_that_was_cut_short_shortens_no_other(start, restart, tmp_path):
-    run = start("train", runs.config(tmp_path, "hostile.py", ["signal9"], restart={"backoff": "2s"}))
-    run.wait_event("waiting", attempt=1)
+    run = start("train", runs.config(tmp_path, "hostile.py", ["signal9"], restart={"backoff": "2s", "max": 5}))
+    run.wait_event("waiting", attempt=2)
     restart(run.path)
-    waiting = run.wait_event("waiting", attempt=2)
-    third = run.wait_event("spawned", attempt=3)
-    assert waiting["delay"] >= 4 and third["t"] - waiting["t"] >= waiting["delay"] - 0.01
+    waiting = run.wait_event("waiting", attempt=3)
+    fourth = run.wait_event("spawned", attempt=4)
+    assert waiting["delay"] >= 4 and fourth["t"] - waiting["t"] >= waiting["delay"] - 0.01
 
 
 def test_a_run_that_is_being_stopped_is_not_restarted(start, restart, tmp_path):
