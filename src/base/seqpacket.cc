@@ -88,8 +88,9 @@ Status send_message(int fd, std::string_view bytes, const std::vector<int>& fds)
 
 Result<Message> receive_message(int fd) {
   Message message;
-  message.bytes.resize(kMaxMessageBytes);
-  iovec part{message.bytes.data(), message.bytes.size()};
+  // Kept, so that a short message costs no page that it does not fill.
+  static thread_local std::array<char, kMaxMessageBytes> buffer;
+  iovec part{buffer.data(), buffer.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxMessageFds)] = {};
   msghdr header{};
   header.msg_iov = &part;
@@ -114,7 +115,7 @@ Result<Message> receive_message(int fd) {
   }
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
     return fail(ErrorKind::invalid, "a message longer than 65536 bytes or with more than 8 descriptors");
-  message.bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
+  message.bytes.assign(buffer.data(), n > 0 ? static_cast<size_t>(n) : 0);
   return message;
 }
 
