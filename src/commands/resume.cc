@@ -5,6 +5,7 @@
 #include "commands/commands.h"
 #include "commands/supervised.h"
 #include "launch/processes.h"
+#include "launch/scope.h"
 #include "run/create_run.h"
 
 namespace bitctl {
@@ -21,6 +22,7 @@ int resume(const ResumeOptions& options) {
   if (!folder) return complain(folder.error(), kNoSuchRun);
   const auto config = load_config(folder->config(), options.overrides, current_environment());
   if (!config) return complain(config.error(), kOwnFailure);
+  enter_scope_if_needed();
   Fd signals = block_run_signals();
   auto run = hold_run(*folder, *config, [](const std::string& holder) {
     std::fprintf(stderr, "bitctl: waiting until the dead supervisor's writer has saved: %s\n",

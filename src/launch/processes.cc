@@ -50,9 +50,8 @@ std::map<pid_t, Ancestry> read_ancestry(const std::vector<pid_t>& pids) {
     if (close == std::string::npos) continue;
     std::istringstream fields(text.substr(close + 1));
     char state = 0;
-    pid_t group = 0;
     Ancestry entry;
-    if (fields >> state >> entry.parent >> group >> entry.session) table[pid] = entry;
+    if (fields >> state >> entry.parent >> entry.group >> entry.session) table[pid] = entry;
   }
   return table;
 }

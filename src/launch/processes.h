@@ -12,6 +12,7 @@ namespace bitctl {
 
 struct Ancestry {
   pid_t parent = 0;
+  pid_t group = 0;
   pid_t session = 0;
 };
 

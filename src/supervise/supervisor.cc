@@ -75,8 +75,7 @@ Supervisor::~Supervisor() {
 
 Result<int> Supervisor::run() {
   const RunFolder& folder = held_.folder;
-  const char* forced = std::getenv("BITCTL_ISOLATION");
-  auto isolation = Isolation::choose(folder.path(), forced ? forced : "");
+  auto isolation = Isolation::choose(folder.path(), IsolationWish::of_environment());
   if (!isolation) return forward(std::move(isolation));
   isolation_ = std::move(*isolation);
   auto recorder = Recorder::open(folder, system_clock());
@@ -196,6 +195,7 @@ SpawnPlan Supervisor::spawn_plan(int attempt) const {
   std::string& python_path = plan.env["PYTHONPATH"];
   python_path = install_layout().python + (python_path.empty() ? "" : ":" + python_path);
   plan.env["PYTHONUNBUFFERED"] = "1";
+  plan.env.erase("BITCTL_SCOPE");
   plan.env["BITCTL_RUN_DIR"] = folder.path();
   plan.env["BITCTL_ATTEMPT"] = std::to_string(attempt);
   if (config_.progress.source != ProgressSource::none) {
