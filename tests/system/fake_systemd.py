@@ -75,4 +75,4 @@ def installed(folder, uid=0):
         thread.join()
         for scope in made:
             # A writer may still be in there.
-            runs.wait_for(lambda: removed(scope), "the end of " + scope.name)
+            runs.wait_for(lambda: removed(scope), "the end of " + scope.name, 30)

@@ -1,6 +1,8 @@
 """The whole tree dies together, at each isolation level; with that mechanism alone taken away it leaks."""
 
+import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -36,7 +38,7 @@ def gone(pids):
     return not any(runs.alive(pid) for pid in pids)
 
 
-def test_a_hostile_tree_dies_with_its_leader(start, tmp_path, level):
+def test_a_hostile_tree_dies_with_its_leader(level, start, tmp_path):
     run = start("train", "--no-restart", runs.config(tmp_path, "hostile.py", ["tree"]))
     pids = tree_is_up(run)
     assert run.events("supervising")[0]["isolation"] == level
@@ -56,7 +58,7 @@ def test_by_its_process_group_alone_it_leaks(start, tmp_path):
     assert not gone(pids)
 
 
-def test_a_hostile_tree_dies_with_its_supervisor(start, tmp_path, level):
+def test_a_hostile_tree_dies_with_its_supervisor(level, start, tmp_path):
     run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]))
     pids = tree_is_up(run)
     run.process.kill()
@@ -66,7 +68,7 @@ def test_a_hostile_tree_dies_with_its_supervisor(start, tmp_path, level):
     assert "bitctl itself was killed" in run.pulse()["message"]
 
 
-def test_a_second_ctrl_c_ends_it_at_once(start, tmp_path, level):
+def test_a_second_ctrl_c_ends_it_at_once(level, start, tmp_path):
     run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]))
     pids = tree_is_up(run)
     run.process.send_signal(signal.SIGINT)
@@ -76,13 +78,13 @@ def test_a_second_ctrl_c_ends_it_at_once(start, tmp_path, level):
     assert gone(pids)
 
 
-def test_what_a_good_trainer_leaves_behind_goes_too(start, tmp_path, level):
+def test_what_a_good_trainer_leaves_behind_goes_too(level, start, tmp_path):
     run = start("train", runs.config(tmp_path, "hostile.py", ["leaves"]))
     assert run.wait() == 0
     assert runs.marked(run.path) == []
 
 
-def test_a_deaf_trainer_is_killed_after_the_grace(start, tmp_path, level):
+def test_a_deaf_trainer_is_killed_after_the_grace(level, start, tmp_path):
     config = runs.config(tmp_path, "hostile.py", ["deaf"], stop={"grace": "300ms"})
     run = start("train", config)
     run.wait_log("deaf")
@@ -121,3 +123,31 @@ def test_the_time_limit_stops_with_a_checkpoint(start, tmp_path):
     assert run.wait() == 75
     assert run.events("stop_requested")[0]["by"] == "limits.time"
     assert list((run.path / "checkpoints").glob("step-*"))
+
+
+WORKER = """
+import os, sys, time
+print("rank", os.environ["RANK"], "of attempt", os.environ["BITCTL_ATTEMPT"], flush=True)
+time.sleep(600)
+"""
+
+
+def workers_of(run, attempt):
+    """The pids of an attempt's ranks: what torchrun has started."""
+    found = []
+    for pid in runs.marked(run.path):
+        with contextlib.suppress(OSError):
+            environ = pathlib.Path("/proc/%d/environ" % pid).read_bytes().split(b"\0")
+            if b"BITCTL_ATTEMPT=%d" % attempt in environ and any(entry.startswith(b"LOCAL_RANK=") for entry in environ):
+                found.append(pid)
+    return found
+
+
+def test_a_launchers_death_is_its_workers_death(level, start, tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER)
+    torchrun = [runs.python(), "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
+    run = start("train", "--", *torchrun)
+    pids = wait_for(lambda: (lambda found: found if len(found) == 2 else None)(workers_of(run, 1)), "two ranks")
+    os.kill(run.trainer(), signal.SIGKILL)
+    run.wait_event("spawned", attempt=2)
+    assert gone(pids) and workers_of(run, 1) == []
