@@ -15,4 +15,8 @@ enum class Links { follow, refuse };
 // Error::damaged with the reason; a missing file is Error::not_found. Never blocks.
 Result<std::string> read_small_file(const std::string& path, size_t limit, Links links = Links::refuse);
 
+// A file of /proc or of a cgroup; empty where it cannot be read. What it tells of may go while it is read:
+// iterating over a stream's buffer throws then.
+std::string read_kernel_file(const std::string& path);
+
 }  // namespace bitctl

@@ -20,7 +20,7 @@ constexpr time_t kAbandonedAfter = 60;
 // One leaf, or all leaves below a folder, whoever made them.
 class CgroupTree : public Tree {
  public:
-  explicit CgroupTree(std::string folder) : folder_(std::move(folder)) {}
+  explicit CgroupTree(std::string folder) : folder_(std::move(folder)), memory_(folder_) {}
   // The trainer may have made cgroups of its own inside.
   ~CgroupTree() override { remove_cgroup(folder_); }
 
@@ -39,9 +39,12 @@ class CgroupTree : public Tree {
   }
   bool is_empty() override { return !cgroup_is_populated(folder_); }
   std::vector<pid_t> pids() override { return cgroup_pids(folder_); }
+  void become_attempt() override { memory_.restart(); }
+  MemoryUse memory() const override { return memory_.since(); }
 
  private:
   std::string folder_;
+  MemoryEvidence memory_;
   Fd place_;
   Fd events_;
 };

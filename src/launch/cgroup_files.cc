@@ -11,12 +11,13 @@
 #include <sstream>
 
 #include "base/fd.h"
+#include "base/read_file.h"
 
 namespace bitctl {
 namespace {
 
 std::vector<std::string> words_of(const std::string& path) {
-  std::istringstream text(read_cgroup_file(path));
+  std::istringstream text(read_kernel_file(path));
   return {std::istream_iterator<std::string>(text), {}};
 }
 
@@ -58,11 +59,6 @@ Status write_cgroup_file(const std::string& path, const std::string& text) {
   return {};
 }
 
-std::string read_cgroup_file(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 uint64_t cgroup_file_value(const std::string& path, const std::string& key) {
   std::ifstream file(path);
   uint64_t value = 0;
@@ -74,8 +70,9 @@ uint64_t cgroup_file_value(const std::string& path, const std::string& key) {
 std::vector<std::string> cgroup_children(const std::string& folder) {
   std::vector<std::string> found;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-    if (entry.is_directory(error)) found.push_back(entry.path());
+  // Not a range-for: its ++ throws where the folder goes meanwhile.
+  for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+    if (std::error_code ignored; at->is_directory(ignored)) found.push_back(at->path());
   return found;
 }
 

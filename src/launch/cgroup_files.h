@@ -19,8 +19,6 @@ Result<std::string> own_cgroup();
 
 // One write of the whole text, as these files want it.
 Status write_cgroup_file(const std::string& path, const std::string& text);
-// The whole content; empty where it cannot be read.
-std::string read_cgroup_file(const std::string& path);
 // The value of "key value" on a line of its own, as in memory.events; 0 where there is none.
 uint64_t cgroup_file_value(const std::string& path, const std::string& key);
 

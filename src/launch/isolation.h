@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "base/strict_json.h"
+#include "launch/memory.h"
 
 namespace bitctl {
 
@@ -39,6 +40,8 @@ class Tree {
   // Becomes readable (EPOLLPRI) when is_empty() may have changed; -1 where nothing tells.
   virtual int change_fd() const { return -1; }
   virtual std::vector<pid_t> pids() = 0;
+  // Since it was made, or became the attempt's.
+  virtual MemoryUse memory() const { return {}; }
 };
 
 struct IsolationWish {

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/process_id.h"
+#include "base/read_file.h"
 
 namespace bitctl {
 namespace {
@@ -44,8 +45,7 @@ bool is_zombie(pid_t pid) {
 std::map<pid_t, Ancestry> read_ancestry(const std::vector<pid_t>& pids) {
   std::map<pid_t, Ancestry> table;
   for (const pid_t pid : pids) {
-    std::ifstream file(fmt::format("/proc/{}/stat", pid));
-    std::string text((std::istreambuf_iterator<char>(file)), {});
+    const std::string text = read_kernel_file(fmt::format("/proc/{}/stat", pid));
     const size_t close = text.rfind(')');
     if (close == std::string::npos) continue;
     std::istringstream fields(text.substr(close + 1));

@@ -284,6 +284,13 @@ void Supervisor::on_leader_exit(const ExitStatus& status) {
     fields["signal"] = signal_name(status.code);
   else
     fields["code"] = status.code;
+  const MemoryUse memory = trainer_.tree()->memory();
+  now_.memory_peak = std::max(memory.peak, status.peak_rss);
+  now_.memory_limit = memory.limit;
+  now_.oom_kills = memory.oom_kills;
+  if (now_.memory_peak > 0) fields["memory_peak"] = now_.memory_peak;
+  if (now_.memory_limit > 0) fields["memory_limit"] = now_.memory_limit;
+  if (now_.oom_kills > 0) fields["oom_kills"] = now_.oom_kills;
   record("exited", fields);
   feed(Event::leader_exited);
 }
