@@ -76,6 +76,8 @@ class Cgroup : public Isolation {
     handed_on_ = hand_on_controllers(base_);
     hand_on_controllers(folder_);
     hand_on_controllers(trees());
+    // Of the default 100 for the trees: the writer gets half of what a training gets.
+    if (weighs_cpu()) static_cast<void>(write_cgroup_file(folder_ + "/supervisor/cpu.weight", "50"));
     return {};
   }
 
@@ -83,6 +85,7 @@ class Cgroup : public Isolation {
   Json description() const override {
     return {{"level", level_}, {"base", base_}, {"folder", folder_}, {"handed_on", handed_on_}};
   }
+  bool weighs_cpu() const override { return ::access((trees() + "/cpu.weight").c_str(), W_OK) == 0; }
   void exclude(pid_t) override {}
 
   Result<std::unique_ptr<Tree>> new_tree(const std::string& name, Role) override {

@@ -63,6 +63,8 @@ class Isolation {
 
   virtual std::string level() const = 0;
   virtual Json description() const = 0;
+  // Trees and helpers share the processor by cpu.weight.
+  virtual bool weighs_cpu() const { return false; }
 
   // A spare's tree is its leader and what descends from it; an attempt's is that, and all that has no other
   // owner: orphans.

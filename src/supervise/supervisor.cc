@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "checkpoint/catalog.h"
+#include "launch/neighbours.h"
 #include "watch/health.h"
 
 namespace bitctl {
@@ -108,7 +109,7 @@ Result<int> Supervisor::run() {
                 record("model_failed", {{"reason", reason}});
                 server_->send(server_->leader(), {{"type", "finish_failed"}, {"reason", reason}});
               },
-          .on_writer = [this](pid_t pid) { isolation_->exclude(pid); },
+          .on_writer = [this](pid_t pid) { on_writer(pid); },
           .on_writer_lost = [this](const std::string& reason) { on_writer_lost(reason); },
           .on_drained =
               [this](bool all_written) {
@@ -385,6 +386,12 @@ void Supervisor::violate(const std::string& reason) {
   now_.violation = reason;
   record("violation", {{"reason", reason}});
   feed(Event::violation);
+}
+
+void Supervisor::on_writer(pid_t pid) {
+  isolation_->exclude(pid);
+  if (const auto status = give_way(pid, cpu_shares(*isolation_)); !status)
+    spdlog::info("the writer weighs as much as the training: {}", status.error().message);
 }
 
 // A training whose work nobody saves is not kept alive.
