@@ -31,6 +31,10 @@ int resume(const ResumeOptions& options) {
   if (!run) return complain(run.error(), kOwnFailure);
   if (const int swept = sweep_leftovers(folder->path()); swept > 0)
     std::fprintf(stderr, "bitctl: ended %d processes that this run had left behind\n", swept);
+  if (const auto left = marked_processes(folder->path()); !left.empty())
+    return complain({ErrorKind::locked, "what is left of this run " + unkillable_tree(left).reason +
+                                            "; nothing is started beside it"},
+                    kOwnFailure);
   return supervise_in_foreground(std::move(*run), *config, std::move(signals), options.show);
 }
 

@@ -47,8 +47,7 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "pulse_damaged") return "the trainer's PULSE file: " + reason;
   if (kind == "error") return fmt::format("{} ({})", get_text(row, "exception"), get_text(row, "frame"));
   if (kind == "exited") return describe_exit(row, history);
-  if (kind == "violation") return reason;
-  if (kind == "unkillable") return "some processes cannot be killed: " + dump_line(row.at("pids"));
+  if (kind == "violation" || kind == "unkillable") return reason;
   if (kind == "waiting") return history.pulse.message;
   if (kind == "stop_requested") return fmt::format("stop requested by {}", get_text(row, "by"));
   if (kind == "model") return "finished model in " + get_text(row, "path");

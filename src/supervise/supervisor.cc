@@ -17,6 +17,7 @@
 #include "base/visible_text.h"
 #include "checkpoint/catalog.h"
 #include "launch/neighbours.h"
+#include "launch/processes.h"
 #include "watch/health.h"
 
 namespace bitctl {
@@ -271,8 +272,9 @@ void Supervisor::on_tree_gone() {
 }
 
 void Supervisor::on_unkillable(const std::vector<pid_t>& left) {
-  record("unkillable", {{"pids", left}});
-  now_.violation = fmt::format("processes {} cannot be killed", fmt::join(left, ", "));
+  const UnkillableTree stuck = unkillable_tree(left);
+  record("unkillable", stuck.fields);
+  now_.violation = stuck.reason;
   feed(Event::unkillable);
 }
 
