@@ -34,7 +34,7 @@ class CgroupTree : public Tree {
   int place() const override { return place_.get(); }
   int change_fd() const override { return events_.get(); }
   void kill() override {
-    if (const auto status = write_cgroup_file(folder_ + "/cgroup.kill", "1"); !status)
+    if (const auto status = write_kernel_file(folder_ + "/cgroup.kill", "1"); !status)
       spdlog::warn("{}", status.error().message);
   }
   bool is_empty() override { return !cgroup_is_populated(folder_); }
@@ -77,7 +77,7 @@ class Cgroup : public Isolation {
     hand_on_controllers(folder_);
     hand_on_controllers(trees());
     // Of the default 100 for the trees: the writer gets half of what a training gets.
-    if (weighs_cpu()) static_cast<void>(write_cgroup_file(folder_ + "/supervisor/cpu.weight", "50"));
+    if (weighs_cpu()) static_cast<void>(write_kernel_file(folder_ + "/supervisor/cpu.weight", "50"));
     return {};
   }
 

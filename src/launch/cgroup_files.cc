@@ -52,7 +52,7 @@ Result<std::string> own_cgroup() {
   return own == "/" ? mount : mount + own;
 }
 
-Status write_cgroup_file(const std::string& path, const std::string& text) {
+Status write_kernel_file(const std::string& path, const std::string& text) {
   const Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
     return fail_errno(fmt::format("cannot write '{}' to {}", text, path));
@@ -96,7 +96,7 @@ void remove_cgroup(const std::string& folder) {
 }
 
 Status move_to_cgroup(const std::string& folder, pid_t pid) {
-  return write_cgroup_file(folder + "/cgroup.procs", std::to_string(pid));
+  return write_kernel_file(folder + "/cgroup.procs", std::to_string(pid));
 }
 
 std::vector<std::string> hand_on_controllers(const std::string& folder) {
@@ -106,14 +106,14 @@ std::vector<std::string> hand_on_controllers(const std::string& folder) {
   // One by one: a controller that cannot be had must not keep the others away.
   for (const std::string name : {"memory", "cpu", "io", "pids"})
     if (contains(there, name) && !contains(already, name) &&
-        write_cgroup_file(folder + "/cgroup.subtree_control", "+" + name))
+        write_kernel_file(folder + "/cgroup.subtree_control", "+" + name))
       handed_on.push_back(name);
   return handed_on;
 }
 
 void take_back_controllers(const std::string& folder, const std::vector<std::string>& controllers) {
   for (const std::string& name : controllers)
-    static_cast<void>(write_cgroup_file(folder + "/cgroup.subtree_control", "-" + name));
+    static_cast<void>(write_kernel_file(folder + "/cgroup.subtree_control", "-" + name));
 }
 
 }  // namespace bitctl

@@ -18,7 +18,7 @@ std::string cgroup2_mount();
 Result<std::string> own_cgroup();
 
 // One write of the whole text, as these files want it.
-Status write_cgroup_file(const std::string& path, const std::string& text);
+Status write_kernel_file(const std::string& path, const std::string& text);
 // The value of "key value" on a line of its own, as in memory.events; 0 where there is none.
 uint64_t cgroup_file_value(const std::string& path, const std::string& key);
 

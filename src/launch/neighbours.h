@@ -22,4 +22,18 @@ std::string name_of(CpuShares shares);  // "cpu.weight", "autogroup", "nice"
 // its own. Where cpu.weight decides there is nothing to do: the isolation has seen to it.
 Status give_way(pid_t pid, CpuShares shares);
 
+// The same for this process, as long as the object lives: a chat that computes beside a training. A
+// terminal's session is one autogroup, its shell included, so it gets back what it had; the session of a chat
+// that is killed keeps half until its next chat ends.
+class SelfGivesWay {
+ public:
+  SelfGivesWay();
+  ~SelfGivesWay() { end(); }
+  SelfGivesWay(const SelfGivesWay&) = delete;
+  void end();
+
+ private:
+  bool lowered_ = false;
+};
+
 }  // namespace bitctl

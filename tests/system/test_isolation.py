@@ -120,3 +120,12 @@ def test_a_level_that_is_not_to_be_had_is_an_error(start, tmp_path, level, told)
     run = start("train", runs.config(tmp_path, "hostile.py", ["exit0"]), env={"BITCTL_ISOLATION": level, "PATH": "/usr/sbin"})
     assert run.wait() == 125
     assert told in run.text()
+
+
+@pytest.mark.skipif("1" not in pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(), reason="no autogroups here")
+def test_the_writer_gives_way_to_the_training(start, tmp_path):
+    run = start("train", "--", "sleep", "600", env={"BITCTL_ISOLATION": "sweep"})
+    run.wait_event("writer_ready")
+    weight = {pid: pathlib.Path("/proc/%d/autogroup" % pid).read_text().split() for pid in (run.trainer(), run.writer())}
+    assert weight[run.trainer()][2] == "0" and weight[run.writer()][2] == "3"
+    assert weight[run.trainer()][0] != weight[run.writer()][0], "control: one autogroup would have one weight"
