@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
     add_checkpoints_command(app, action);
     add_pulse_command(app, action);
     add_status_command(app, action);
+    add_doctor_command(app, action);
     add_schema_command(app, action);
     add_chat_command(app, action);
     try {

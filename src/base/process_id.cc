@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/read_file.h"
 #include "base/strict_json.h"
 #include "base/visible_text.h"
 
@@ -23,8 +24,7 @@ struct Stat {
 // The command in parentheses may hold spaces and parentheses itself, so fields are counted after the last
 // ')'.
 std::optional<Stat> read_stat(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string text((std::istreambuf_iterator<char>(file)), {});
+  const std::string text = read_kernel_file(fmt::format("/proc/{}/stat", pid));
   const size_t close = text.rfind(')');
   if (close == std::string::npos) return std::nullopt;
   std::istringstream fields(text.substr(close + 1));

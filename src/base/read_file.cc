@@ -65,4 +65,13 @@ Result<std::string> read_tail(const std::string& path, size_t limit) {
   return tail;
 }
 
+std::string read_kernel_file(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text;
+  char part[4096];
+  for (ssize_t size = 0; (size = ::read(fd.get(), part, sizeof part)) > 0;)
+    text.append(part, static_cast<size_t>(size));
+  return text;
+}
+
 }  // namespace bitctl

@@ -18,4 +18,8 @@ Result<std::string> read_small_file(const std::string& path, size_t limit, Links
 // The last `limit` bytes at most of a regular file of any size.
 Result<std::string> read_tail(const std::string& path, size_t limit);
 
+// A file of /proc or of a cgroup; empty where it cannot be read. What it tells of may go while it is read:
+// iterating over a stream's buffer throws then.
+std::string read_kernel_file(const std::string& path);
+
 }  // namespace bitctl

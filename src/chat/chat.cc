@@ -6,17 +6,19 @@
 #include "chat/one_shot.h"
 #include "chat/repl.h"
 #include "chat/terminal.h"
+#include "launch/neighbours.h"
 
 namespace bitctl {
 namespace {
 
 template <typename Chat>
-int run_and_end(Chat& chat) {
+int run_and_end(Chat& chat, SelfGivesWay& beside_a_training) {
   const int code = chat.run();
   if (chat.busy()) {
     // Loading a library or a token cannot be cancelled, and nobody is to wait for it. Nothing is left to be
     // undone but the text worker.
     chat.end_worker();
+    beside_a_training.end();
     flush_log();
     ::_exit(code);
   }
@@ -26,12 +28,13 @@ int run_and_end(Chat& chat) {
 }  // namespace
 
 int run_chat(const ChatOptions& options, ModelOpener opener, Mono started) {
+  SelfGivesWay beside_a_training;
   if (!options.prompt && Terminal::is_there()) {
     Repl repl(options, std::move(opener), started);
-    return run_and_end(repl);
+    return run_and_end(repl, beside_a_training);
   }
   OneShot one(options, std::move(opener));
-  return run_and_end(one);
+  return run_and_end(one, beside_a_training);
 }
 
 }  // namespace bitctl

@@ -29,6 +29,7 @@ void add_ls_command(CLI::App& app, Action& action);
 void add_checkpoints_command(CLI::App& app, Action& action);
 void add_pulse_command(CLI::App& app, Action& action);
 void add_status_command(CLI::App& app, Action& action);
+void add_doctor_command(CLI::App& app, Action& action);
 void add_schema_command(CLI::App& app, Action& action);
 void add_chat_command(CLI::App& app, Action& action);
 

@@ -5,6 +5,7 @@
 #include "commands/commands.h"
 #include "commands/supervised.h"
 #include "launch/processes.h"
+#include "launch/scope.h"
 #include "run/create_run.h"
 
 namespace bitctl {
@@ -21,6 +22,7 @@ int resume(const ResumeOptions& options) {
   if (!folder) return complain(folder.error(), kNoSuchRun);
   const auto config = load_config(folder->config(), options.overrides, current_environment());
   if (!config) return complain(config.error(), kOwnFailure);
+  enter_scope_if_needed();
   return supervise(*config, options.show, [&]() -> Result<HeldRun> {
     auto run = hold_run(*folder, *config, [](const std::string& holder) {
       std::fprintf(stderr, "bitctl: waiting until the dead supervisor's writer has saved: %s\n",
@@ -29,6 +31,9 @@ int resume(const ResumeOptions& options) {
     if (!run) return run;
     if (const int swept = sweep_leftovers(folder->path()); swept > 0)
       std::fprintf(stderr, "bitctl: ended %d processes that this run had left behind\n", swept);
+    if (const auto left = marked_processes(folder->path()); !left.empty())
+      return fail(ErrorKind::locked, "what is left of this run " + unkillable_tree(left).reason +
+                                         "; nothing is started beside it");
     return run;
   });
 }

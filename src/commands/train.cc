@@ -10,6 +10,7 @@
 #include "commands/commands.h"
 #include "commands/supervised.h"
 #include "config/run_config.h"
+#include "launch/scope.h"
 #include "run/create_run.h"
 #include "supervise/leftovers.h"
 
@@ -60,6 +61,7 @@ int train(const TrainOptions& options) {
     std::fputs(dry_run_text(*config).c_str(), stdout);
     return after_output(kOk);
   }
+  enter_scope_if_needed();
   return supervise(*config, options.show, [&]() -> Result<HeldRun> {
     auto run = create_run(*config, BITCTL_VERSION, system_clock().wall());
     if (!run) return run;

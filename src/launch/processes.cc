@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/process_id.h"
+#include "base/read_file.h"
 
 namespace bitctl {
 namespace {
@@ -44,17 +45,46 @@ bool is_zombie(pid_t pid) {
 std::map<pid_t, Ancestry> read_ancestry(const std::vector<pid_t>& pids) {
   std::map<pid_t, Ancestry> table;
   for (const pid_t pid : pids) {
-    std::ifstream file(fmt::format("/proc/{}/stat", pid));
-    std::string text((std::istreambuf_iterator<char>(file)), {});
+    const std::string text = read_kernel_file(fmt::format("/proc/{}/stat", pid));
     const size_t close = text.rfind(')');
     if (close == std::string::npos) continue;
     std::istringstream fields(text.substr(close + 1));
     char state = 0;
-    pid_t group = 0;
     Ancestry entry;
-    if (fields >> state >> entry.parent >> group >> entry.session) table[pid] = entry;
+    if (fields >> state >> entry.parent >> entry.group >> entry.session) table[pid] = entry;
   }
   return table;
+}
+
+StuckProcess stuck_process(pid_t pid) {
+  StuckProcess process{pid, read_kernel_file(fmt::format("/proc/{}/comm", pid)), state_of(pid),
+                       read_kernel_file(fmt::format("/proc/{}/wchan", pid))};
+  if (process.command.ends_with('\n')) process.command.pop_back();
+  if (process.state == 0) process.state = 'X';  // it is gone meanwhile
+  if (process.wchan == "0") process.wchan.clear();
+  return process;
+}
+
+std::string describe_unkillable(const std::vector<StuckProcess>& processes) {
+  std::vector<std::string> each;
+  for (const auto& process : processes)
+    each.push_back(fmt::format("{} ({}, state {}{})", process.pid, process.command, process.state,
+                               process.wchan.empty() ? "" : " in " + process.wchan));
+  return fmt::format("cannot be killed: {}", fmt::join(each, ", "));
+}
+
+UnkillableTree unkillable_tree(const std::vector<pid_t>& pids) {
+  std::vector<StuckProcess> stuck;
+  Json processes = Json::array();
+  for (const pid_t pid : pids) {
+    const StuckProcess& process = stuck.emplace_back(stuck_process(pid));
+    processes.push_back({{"pid", process.pid},
+                         {"command", process.command},
+                         {"state", std::string(1, process.state)},
+                         {"wchan", process.wchan}});
+  }
+  const std::string reason = describe_unkillable(stuck);
+  return {reason, {{"reason", reason}, {"processes", processes}}};
 }
 
 std::vector<pid_t> marked_processes(const std::string& run_folder) {

@@ -8,10 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "base/strict_json.h"
+
 namespace bitctl {
 
 struct Ancestry {
   pid_t parent = 0;
+  pid_t group = 0;
   pid_t session = 0;
 };
 
@@ -23,6 +26,27 @@ std::string marker_of(pid_t pid);
 
 // Gone, or waiting for its parent to take note: it holds nothing any more.
 bool is_zombie(pid_t pid);
+
+// One that does not die. Only what is read without a lock of its memory: whoever waits for that is stuck too.
+struct StuckProcess {
+  pid_t pid = 0;
+  std::string command;  // the kernel's name of it, at most 15 bytes
+  char state = 0;
+  std::string wchan;  // where in the kernel it waits; empty where that is not told
+};
+
+StuckProcess stuck_process(pid_t pid);
+// "cannot be killed: 4711 (python, state D in folio_wait_bit)"
+std::string describe_unkillable(const std::vector<StuckProcess>& processes);
+
+// The same for people and as the row "unkillable": {"reason", "processes": [{"pid", "command", "state",
+// "wchan"}]}.
+struct UnkillableTree {
+  std::string reason;
+  Json fields;
+};
+
+UnkillableTree unkillable_tree(const std::vector<pid_t>& pids);
 
 // Processes whose environment holds `BITCTL_RUN_DIR=<run_folder>`, zombies left out.
 std::vector<pid_t> marked_processes(const std::string& run_folder);

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -173,9 +174,12 @@ Result<Spawned> spawn(const SpawnPlan& plan) {
 
 std::optional<ExitStatus> reap(int pidfd) {
   siginfo_t info{};
-  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+  rusage usage{};
+  // The system call itself: libc's waitid does not hand out the usage.
+  if (::syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG, &usage) != 0 || info.si_pid == 0)
     return std::nullopt;
-  return ExitStatus{info.si_code != CLD_EXITED, info.si_status};
+  return ExitStatus{info.si_code != CLD_EXITED, info.si_status,
+                    static_cast<uint64_t>(usage.ru_maxrss) * 1024};
 }
 
 }  // namespace bitctl

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,9 +38,13 @@ Result<Spawned> spawn(const SpawnPlan& plan);
 // How a child ended.
 struct ExitStatus {
   bool signalled = false;
-  int code = 0;  // exit code, or the signal's number
+  int code = 0;           // exit code, or the signal's number
+  uint64_t peak_rss = 0;  // bytes; its own or that of a child it had waited for, whichever was more
 
-  bool operator==(const ExitStatus&) const = default;
+  // How it ended; what it took is no part of that.
+  bool operator==(const ExitStatus& other) const {
+    return signalled == other.signalled && code == other.code;
+  }
   int as_exit_code() const { return signalled ? 128 + code : code; }
 };
 

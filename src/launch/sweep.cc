@@ -30,7 +30,11 @@ class SweepTree : public Tree {
   ~SweepTree() override { std::erase(family_->trees, this); }
 
   void set_leader(pid_t leader) override { leader_ = leader; }
-  void become_attempt() override { role_ = Isolation::Role::attempt; }
+  void become_attempt() override {
+    role_ = Isolation::Role::attempt;
+    memory_.restart();
+  }
+  MemoryUse memory() const override { return memory_.since(); }
 
   // Stopped first, so that a tree which forks while it dies loses the race.
   void kill() override {
@@ -74,6 +78,7 @@ class SweepTree : public Tree {
   std::shared_ptr<Family> family_;
   Isolation::Role role_;
   pid_t leader_ = 0;
+  MemoryEvidence memory_;
 };
 
 class Sweep : public Isolation {

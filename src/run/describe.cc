@@ -47,7 +47,7 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "pulse_damaged") return "the trainer's PULSE file: " + reason;
   if (kind == "error") return fmt::format("{} ({})", get_text(row, "exception"), get_text(row, "frame"));
   if (kind == "exited") return describe_exit(row, history);
-  if (kind == "violation") return reason;
+  if (kind == "violation" || kind == "unkillable") return reason;
   if (kind == "rolled_back")
     return row.contains("step")
                ? fmt::format(
@@ -66,7 +66,6 @@ std::string describe(const Json& row, const History& history) {
         "attempt {}: hung: no progress for {} in phase {}; its stacks are in the log and the events",
         history.attempt, format_duration(from_seconds(get_finite(row, "silent").value_or(0))),
         get_text(row, "phase"));
-  if (kind == "unkillable") return "some processes cannot be killed: " + dump_line(row.at("pids"));
   if (kind == "waiting") return history.pulse.message;
   if (kind == "stop_requested") return fmt::format("stop requested by {}", get_text(row, "by"));
   if (kind == "restart_requested") return "restart requested";

@@ -17,6 +17,8 @@
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "checkpoint/catalog.h"
+#include "launch/neighbours.h"
+#include "launch/processes.h"
 #include "watch/health.h"
 
 namespace bitctl {
@@ -84,8 +86,7 @@ Supervisor::~Supervisor() {
 
 Result<int> Supervisor::run() {
   const RunFolder& folder = held_.folder;
-  const char* forced = std::getenv("BITCTL_ISOLATION");
-  auto isolation = Isolation::choose(folder.path(), forced ? forced : "");
+  auto isolation = Isolation::choose(folder.path(), IsolationWish::of_environment());
   if (!isolation) return forward(std::move(isolation));
   isolation_ = std::move(*isolation);
   auto recorder = Recorder::open(folder, system_clock());
@@ -118,7 +119,7 @@ Result<int> Supervisor::run() {
                 record("model_failed", {{"reason", reason}});
                 server_->send(server_->leader(), {{"type", "finish_failed"}, {"reason", reason}});
               },
-          .on_writer = [this](pid_t pid) { isolation_->exclude(pid); },
+          .on_writer = [this](pid_t pid) { on_writer(pid); },
           .on_writer_lost = [this](const std::string& reason) { on_writer_lost(reason); },
           .on_drained =
               [this](bool all_written) {
@@ -212,6 +213,7 @@ SpawnPlan Supervisor::spawn_plan(int attempt) const {
   std::string& python_path = plan.env["PYTHONPATH"];
   python_path = install_layout().python + (python_path.empty() ? "" : ":" + python_path);
   plan.env["PYTHONUNBUFFERED"] = "1";
+  plan.env.erase("BITCTL_SCOPE");
   plan.env["BITCTL_RUN_DIR"] = folder.path();
   plan.env["BITCTL_ATTEMPT"] = std::to_string(attempt);
   if (config_.progress.source != ProgressSource::none) {
@@ -317,8 +319,9 @@ void Supervisor::on_tree_gone() {
 }
 
 void Supervisor::on_unkillable(const std::vector<pid_t>& left) {
-  record("unkillable", {{"pids", left}});
-  now_.violation = fmt::format("processes {} cannot be killed", fmt::join(left, ", "));
+  const UnkillableTree stuck = unkillable_tree(left);
+  record("unkillable", stuck.fields);
+  now_.violation = stuck.reason;
   feed(Event::unkillable);
 }
 
@@ -331,6 +334,13 @@ void Supervisor::on_leader_exit(const ExitStatus& status) {
     fields["signal"] = signal_name(status.code);
   else
     fields["code"] = status.code;
+  const MemoryUse memory = trainer_.tree()->memory();
+  now_.memory_peak = std::max(memory.peak, status.peak_rss);
+  now_.memory_limit = memory.limit;
+  now_.oom_kills = memory.oom_kills;
+  if (now_.memory_peak > 0) fields["memory_peak"] = now_.memory_peak;
+  if (now_.memory_limit > 0) fields["memory_limit"] = now_.memory_limit;
+  if (now_.oom_kills > 0) fields["oom_kills"] = now_.oom_kills;
   record("exited", fields);
   feed(Event::leader_exited);
 }
@@ -438,6 +448,12 @@ void Supervisor::violate(const std::string& reason) {
   now_.violation = reason;
   record("violation", {{"reason", reason}});
   feed(Event::violation);
+}
+
+void Supervisor::on_writer(pid_t pid) {
+  isolation_->exclude(pid);
+  if (const auto status = give_way(pid, cpu_shares(*isolation_)); !status)
+    spdlog::info("the writer weighs as much as the training: {}", status.error().message);
 }
 
 // A training whose work nobody saves is not kept alive.

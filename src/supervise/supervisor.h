@@ -76,6 +76,7 @@ class Supervisor {
   void take_progress(const Progress& progress);
   void on_arena(int request, uint32_t gen, const std::string& failure);
   void on_resume(const std::optional<Resume>& resume);
+  void on_writer(pid_t pid);
   void on_writer_lost(const std::string& reason);
   void violate(const std::string& reason);
   enum class Urgency { at_the_boundary, now };

@@ -10,7 +10,6 @@ namespace bitctl {
 namespace {
 
 constexpr Duration kTreeCheckEvery = std::chrono::milliseconds(5);
-constexpr Duration kUnkillableAfter = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -53,7 +52,7 @@ void TrainerProcess::reap_leader() {
 
 void TrainerProcess::kill() {
   killing_ = true;
-  kill_deadline_ = loop_.now() + kUnkillableAfter;
+  kill_deadline_ = loop_.now() + unkillable_after_;
   if (const int fd = tree_->change_fd(); fd >= 0)
     loop_.watch(fd, EPOLLPRI, [this](uint32_t) { check_tree(); });
   tree_->kill();

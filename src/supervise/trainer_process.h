@@ -19,7 +19,8 @@ class TrainerProcess {
     std::function<void(const std::vector<pid_t>&)> on_unkillable;  // after kill(): these do not die
   };
 
-  TrainerProcess(EventLoop& loop, Callbacks callbacks) : loop_(loop), callbacks_(std::move(callbacks)) {}
+  TrainerProcess(EventLoop& loop, Callbacks callbacks, Duration unkillable_after = std::chrono::seconds(10))
+      : loop_(loop), callbacks_(std::move(callbacks)), unkillable_after_(unkillable_after) {}
   ~TrainerProcess();
 
   // Errors as of spawn(); then nothing of it is left.
@@ -31,7 +32,7 @@ class TrainerProcess {
   bool is_running() const { return static_cast<bool>(leader_.pidfd); }
   Tree* tree() { return tree_.get(); }
   void signal(int number);
-  // Kills the whole tree, again and again, until on_gone or (after ten seconds) on_unkillable.
+  // Kills the whole tree, again and again, until on_gone or, after `unkillable_after`, on_unkillable.
   void kill();
 
  private:
@@ -41,6 +42,7 @@ class TrainerProcess {
 
   EventLoop& loop_;
   Callbacks callbacks_;
+  Duration unkillable_after_;
   Spawned leader_;
   std::unique_ptr<Tree> tree_;
   bool killing_ = false;

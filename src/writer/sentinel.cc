@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "launch/isolation.h"
+#include "launch/processes.h"
 #include "pulse/write.h"
 #include "run/events.h"
 #include "run/history.h"
@@ -26,7 +27,7 @@ void Sentinel::end_tree() {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   if (!tree->is_empty())
-    spdlog::error("writer: processes {} cannot be killed", fmt::join(tree->pids(), ", "));
+    append(event_row("unkillable", 0, system_clock().wall()), unkillable_tree(tree->pids()).fields);
   const auto history = read_history(folder_.events());
   run_had_ended_ =
       history && (history->state == "done" || history->state == "stopped" || history->state == "failed");

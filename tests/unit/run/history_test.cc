@@ -156,7 +156,7 @@ TEST(History, AnyRowIsSurvived) {
         History h;
         h.apply({{"kind", kind}, {"t", 5}, {key, a}});
         EXPECT_FALSE(to_file_bytes(h.pulse).empty());
-        describe_row({{"kind", kind}, {"pids", 1}, {key, a}}, h);
+        describe_row({{"kind", kind}, {"processes", 1}, {key, a}}, h);
       }
 }
 

@@ -1,0 +1,39 @@
+// What decides between a training, its writer and whatever else wants the processor.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "launch/isolation.h"
+
+namespace bitctl {
+
+enum class CpuShares {
+  weight,     // cpu.weight of the cgroups that our isolation has made
+  autogroup,  // the nice value of a session's autogroup; that of its processes means nothing outside of it
+  nice,       // that of the processes
+};
+
+CpuShares cpu_shares(const Isolation& isolation);
+std::string name_of(CpuShares shares);  // "cpu.weight", "autogroup", "nice"
+
+// A writer gets half of what a training process gets while both want the processor. `pid` leads a session of
+// its own. Where cpu.weight decides there is nothing to do: the isolation has seen to it.
+Status give_way(pid_t pid, CpuShares shares);
+
+// The same for this process, as long as the object lives: a chat that computes beside a training. A
+// terminal's session is one autogroup, its shell included, so it gets back what it had; the session of a chat
+// that is killed keeps half until its next chat ends.
+class SelfGivesWay {
+ public:
+  SelfGivesWay();
+  ~SelfGivesWay() { end(); }
+  SelfGivesWay(const SelfGivesWay&) = delete;
+  void end();
+
+ private:
+  bool lowered_ = false;
+};
+
+}  // namespace bitctl
