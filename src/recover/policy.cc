@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 
 #include "base/exit_code.h"
 #include "base/text.h"
@@ -10,16 +11,40 @@
 namespace bitctl {
 namespace {
 
+bool made_progress(const AttemptRecord& attempt) {
+  return attempt.snapshot && (!attempt.snapshot_before || *attempt.snapshot > *attempt.snapshot_before);
+}
+
 // Attempts at the end of the list during which no higher snapshot came to be.
 int attempts_without_progress(const std::vector<AttemptRecord>& attempts) {
   int count = 0;
   for (size_t i = attempts.size(); i-- > 0;) {
-    const auto& before = attempts[i].snapshot_before;
-    const auto& after = attempts[i].snapshot;
-    if (after && (!before || *after > *before)) return count;
+    if (made_progress(attempts[i])) return count;
     if (!attempts[i].restart_asked) ++count;
   }
   return count;
+}
+
+// Only on evidence: any other SIGKILL may have come from anybody.
+bool ran_out_of_memory(const AttemptRecord& attempt) {
+  if (attempt.hang || (!attempt.signalled && attempt.code == 0)) return false;
+  if (attempt.oom_kills > 0) return true;
+  return attempt.signalled && attempt.code == SIGKILL && attempt.memory_limit > 0 &&
+         static_cast<double>(attempt.memory_peak) >= 0.9 * static_cast<double>(attempt.memory_limit);
+}
+
+// Once may be a neighbour's fault; a leak that lets the run get on is worth a restart each time.
+bool runs_out_of_memory_again(const std::vector<AttemptRecord>& attempts) {
+  return attempts.size() >= 2 && ran_out_of_memory(attempts.back()) &&
+         ran_out_of_memory(attempts[attempts.size() - 2]) && !made_progress(attempts.back());
+}
+
+std::string memory_text(const AttemptRecord& attempt) {
+  if (attempt.memory_peak == 0) return {};
+  return attempt.memory_limit == 0
+             ? fmt::format(" ({} at its peak)", format_bytes(attempt.memory_peak))
+             : fmt::format(" ({} at its peak, of {})", format_bytes(attempt.memory_peak),
+                           format_bytes(attempt.memory_limit));
 }
 
 // The same traceback, or the same own exit code, at the same known step, twice in a row.
@@ -58,9 +83,10 @@ std::string describe_end(const AttemptRecord& attempt) {
   if (!attempt.violation.empty()) return attempt.violation;
   if (attempt.non_finite_step)
     return fmt::format("the loss was not finite at step {}", *attempt.non_finite_step);
-  std::string text = attempt.hang        ? "hung"
-                     : attempt.signalled ? "killed by " + signal_name(attempt.code)
-                                         : fmt::format("exit code {}", attempt.code);
+  std::string text = attempt.hang                 ? "hung"
+                     : ran_out_of_memory(attempt) ? "ran out of memory and was killed" + memory_text(attempt)
+                     : attempt.signalled          ? "killed by " + signal_name(attempt.code)
+                                                  : fmt::format("exit code {}", attempt.code);
   if (attempt.reports_progress) text += fmt::format(" at step {}", attempt.last_step);
   if (!attempt.error.empty()) text += ": " + attempt.error;
   return text;
@@ -110,6 +136,10 @@ Decision decide(const RestartRules& rules, const std::vector<AttemptRecord>& att
   if (!rules.on_failure || is_users_mistake(rules, last)) return decision;
   if (!last.non_finite_step && fails_the_same_way(attempts)) {
     decision.reason += " (the same failure twice at the same step)";
+    return decision;
+  }
+  if (runs_out_of_memory_again(attempts)) {
+    decision.reason += ", twice; a smaller batch, shorter sequences or gradient accumulation need less";
     return decision;
   }
   decision.without_progress = attempts_without_progress(attempts);
