@@ -38,6 +38,7 @@ class CgroupTree : public Tree {
       spdlog::warn("{}", status.error().message);
   }
   bool is_empty() override { return !cgroup_is_populated(folder_); }
+  bool is_frozen() override { return cgroup_file_value(folder_ + "/cgroup.events", "frozen") != 0; }
   std::vector<pid_t> pids() override { return cgroup_pids(folder_); }
   void become_attempt() override { memory_.restart(); }
   MemoryUse memory() const override { return memory_.since(); }

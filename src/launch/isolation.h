@@ -40,6 +40,8 @@ class Tree {
   // Becomes readable (EPOLLPRI) when is_empty() may have changed; -1 where nothing tells.
   virtual int change_fd() const { return -1; }
   virtual std::vector<pid_t> pids() = 0;
+  // Somebody has frozen it (cgroup.freeze, here or above): it lives, and cannot get on.
+  virtual bool is_frozen() { return false; }
   // Since it was made, or became the attempt's.
   virtual MemoryUse memory() const { return {}; }
 };
