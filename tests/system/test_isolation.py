@@ -23,7 +23,8 @@ def cgroup_of(pid):
 
 def left_of(run):
     """The cgroups that carry the run's name."""
-    return list(pathlib.Path(fake_systemd.mount()).rglob("bitctl-%s-*" % run.path.name))
+    base = fake_systemd.mount() + cgroup_of(os.getpid())
+    return [name for name in os.listdir(base) if name.startswith("bitctl-%s-" % run.path.name)]
 
 
 @needs_cgroups
