@@ -21,6 +21,7 @@
 #include "pulse/follow.h"
 #include "pulse/view.h"
 #include "run/explain_run.h"
+#include "run/history.h"
 #include "run/run_folder.h"
 #include "run/run_labels.h"
 
@@ -190,6 +191,10 @@ int status(const StatusOptions& options) {
   if (options.verbose) log_to_stderr("debug");
   const auto path = pulse_path(options.run);
   if (!path) return complain(path.error(), path.error().kind == ErrorKind::io ? kOwnFailure : kNoSuchRun);
+  if (options.verbose)
+    if (const auto history = read_history(folder_of(*path) + "/events.jsonl");
+        history && !history->isolation.empty())
+      spdlog::debug("isolation: {}", history->isolation);
   std::signal(SIGPIPE, SIG_IGN);
   return options.follow ? StatusFollow(*path, options).run() : print_once(*path, options.json);
 }

@@ -23,7 +23,8 @@ def cgroup_of(pid):
 
 def left_of(run):
     """The cgroups that carry the run's name."""
-    return list(pathlib.Path(fake_systemd.mount()).rglob("bitctl-%s-*" % run.path.name))
+    base = fake_systemd.mount() + cgroup_of(os.getpid())
+    return [name for name in os.listdir(base) if name.startswith("bitctl-%s-" % run.path.name)]
 
 
 @needs_cgroups
@@ -36,6 +37,8 @@ def test_bitctl_and_its_writer_are_in_a_leaf_of_their_own(start, tmp_path):
     assert folder.startswith(own.rstrip("/") + "/bitctl-" + run.path.name) and supervisor == folder + "/supervisor"
     assert cgroup_of(run.writer()) == supervisor
     assert trainer == folder + "/trees/attempt-1"
+    status = subprocess.run([run.bitctl, "status", "--verbose", run.path], capture_output=True, text=True, env=runs.environment(tmp_path))
+    assert "isolation: cgroup" in status.stderr
     os.kill(run.trainer(), signal.SIGKILL)
     run.wait_event("spawned", attempt=2)
     assert cgroup_of(run.trainer()) == folder + "/trees/attempt-2", "a leaf that was killed is never used again"
