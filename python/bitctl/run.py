@@ -25,7 +25,7 @@ import sys
 import time
 import traceback
 
-from . import _arena, _link, restore as restoring, side_files, snapshot
+from . import _arena, _link, modules, restore as restoring, side_files, snapshot
 from ._due import Due
 
 PROTOCOL = 1
@@ -96,6 +96,7 @@ class Run:
         self._last_sent = 0.0
         self._side = ""
         self._finished_step = None
+        self._modules_wanted = False
         self._connect()
 
     # ---- connection -------------------------------------------------------------------------------------------------
@@ -128,6 +129,8 @@ class Run:
         self._control = _arena.Control(self._library, fds[0], fds[1])
         self._resume = welcome.get("resume")
         self._due = Due(welcome.get("checkpoint_policy") or {})
+        self._modules_wanted = bool(welcome.get("modules_wanted"))
+        self._environ, self._resident = dict(os.environ), modules.resident_bytes()
         if self._resume:
             self._adopt_arena(self._resume, fds[2:])
         self._report_exceptions()
@@ -198,8 +201,23 @@ class Run:
             self._send_pending()
         self._look_at_messages()
         self._prepare_arena()
+        if self._modules_wanted:
+            self._hand_over_modules()
         if self._objects is None and self._stop_is_due(step):
             self._leave(step, None)
+
+    def _hand_over_modules(self):
+        """Once in a run, after its first step: some milliseconds, for the spare that makes the next attempt start at once."""
+        self._modules_wanted = False
+        try:
+            objection, fd = modules.objection(), modules.handed_over(self._environ)
+        except Exception as error:  # noqa: BLE001 - a training without a spare is as good
+            objection, fd = "the list of modules failed: %s: %s" % (type(error).__name__, error), os.open(os.devnull, os.O_RDONLY)
+        message = {"type": "modules", "objection": objection[:300], "resident_bytes": self._resident}
+        try:
+            self._link.send_patiently(message, [fd])
+        finally:
+            os.close(fd)
 
     def _send_pending(self):
         if self._pending is not None and self._link.send(self._pending):

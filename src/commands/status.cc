@@ -20,6 +20,7 @@
 #include "commands/commands.h"
 #include "pulse/follow.h"
 #include "pulse/view.h"
+#include "run/history.h"
 #include "run/run_folder.h"
 #include "run/run_labels.h"
 
@@ -75,6 +76,13 @@ bool has_something_to_say(const std::vector<FollowLog>& log) {
 
 RunLabels labels_beside(const std::string& pulse) { return read_labels(folder_of(pulse) + "/run.json"); }
 
+// Whether the next attempt would start warm, of a run that goes on.
+std::string spare_line(const std::string& pulse) {
+  const auto history = read_history(RunFolder(folder_of(absolute_path(pulse))).events());
+  if (!history || history->spare.empty()) return {};
+  return fmt::format("  spare: {}\n", visible_text(history->spare));
+}
+
 int print_once(const std::string& path, bool json) {
   const Wall wall = system_clock().wall();
   const int64_t now = unix_seconds(wall);
@@ -83,10 +91,11 @@ int print_once(const std::string& path, bool json) {
   say(step.log);
   if (std::holds_alternative<PulseDamaged>(read)) return kStatusDamaged;
   const PulseStatus status = step.emit.value_or(idle_status(now));
-  const std::string text = json ? json_line(status)
-                                : fmt::format("{}\n", fmt::join(panel_lines(status, labels_beside(path), now,
-                                                                            terminal_info(STDOUT_FILENO)),
-                                                                "\n"));
+  std::string text = json ? json_line(status)
+                          : fmt::format("{}\n", fmt::join(panel_lines(status, labels_beside(path), now,
+                                                                      terminal_info(STDOUT_FILENO)),
+                                                          "\n"));
+  if (!json && status.status == TrainingState::running) text += spare_line(path);
   const Status written = write_all(STDOUT_FILENO, text, "stdout");
   if (!written && written.error().errno_value != EPIPE) {
     spdlog::error("Failed to emit status: {}", written.error().message);

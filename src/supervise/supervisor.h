@@ -18,6 +18,7 @@
 #include "supervise/pulse_source.h"
 #include "supervise/recorder.h"
 #include "supervise/snapshot_keeper.h"
+#include "supervise/spare.h"
 #include "supervise/trainer_process.h"
 #include "supervise/trainer_server.h"
 #include "watch/progress_rows.h"
@@ -49,6 +50,8 @@ class Supervisor {
   void feed(Event event);
   void act(Effect effect);
   void start_attempt();
+  void start_cold();
+  void begun();
   void request_stop();
   void kill_tree();
   void decide_next();
@@ -63,6 +66,8 @@ class Supervisor {
   void on_unkillable(const std::vector<pid_t>& left);
   void on_hello(const TrainerServer::Client& client);
   void on_message(const TrainerServer::Client& client, const Json& message);
+  void on_modules(const TrainerServer::Client& client, const Json& message, std::vector<Fd> fds);
+  void make_spare();
   void on_control(const TrainerServer::Client& client, const Json& message);
   void on_progress(const Json& message);
   void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
@@ -101,6 +106,7 @@ class Supervisor {
   State state_ = State::waiting;
   std::vector<AttemptRecord> attempts_;
   TrainerProcess trainer_;
+  std::unique_ptr<Spare> spare_;
   std::string token_;
   Mono run_started_;
   Mono attempt_started_;
