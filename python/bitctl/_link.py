@@ -20,20 +20,21 @@ class Link:
         self._socket.setblocking(False)
         self._kept = []  # messages that arrived while another was waited for
 
-    def send(self, message):
+    def send(self, message, fds=()):
         """Sends without waiting; False where the supervisor does not read at the moment."""
         data = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
         if len(data) > MAX_BYTES:
             raise ValueError("a message of %d bytes is longer than %d" % (len(data), MAX_BYTES))
         try:
-            self._socket.send(data, socket.MSG_NOSIGNAL)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            self._socket.sendmsg([data], rights, socket.MSG_NOSIGNAL)
             return True
         except BlockingIOError:
             return False
 
-    def send_patiently(self, message):
+    def send_patiently(self, message, fds=()):
         """For the few messages that must not be lost."""
-        while not self.send(message):
+        while not self.send(message, fds):
             select.select([], [self._socket], [], 1.0)
 
     def poll(self):

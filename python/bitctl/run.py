@@ -28,7 +28,7 @@ import sysconfig
 import time
 import traceback
 
-from . import _arena, _link, restore as restoring, side_files, snapshot
+from . import _arena, _link, modules, restore as restoring, side_files, snapshot
 from ._due import Due
 
 PROTOCOL = 1
@@ -117,6 +117,7 @@ class Run:
         self._last_sent = 0.0
         self._side = ""
         self._finished_step = None
+        self._modules_wanted = False
         self._connect()
 
     # ---- connection -------------------------------------------------------------------------------------------------
@@ -155,6 +156,8 @@ class Run:
         self._resume = welcome.get("resume")
         self._watch_non_finite = bool(welcome.get("watch_non_finite"))
         self._due = Due(welcome.get("checkpoint_policy") or {})
+        self._modules_wanted = bool(welcome.get("modules_wanted"))
+        self._environ, self._resident = dict(os.environ), modules.resident_bytes()
         if self._resume:
             self._adopt_arena(self._resume, fds[2:4])
         self._report_exceptions()
@@ -227,6 +230,8 @@ class Run:
             self._send_pending()
         self._look_at_messages()
         self._prepare_arena()
+        if self._modules_wanted:
+            self._hand_over_modules()
         if self._objects is None and self._stop_is_due(step):
             self._leave(step, None)
 
@@ -264,6 +269,18 @@ class Run:
         self._phase = phase
         self._unsent_phase = dict(phase, type="phase")
         self._send_pending()
+    def _hand_over_modules(self):
+        """Once in a run, after its first step: some milliseconds, for the spare that makes the next attempt start at once."""
+        self._modules_wanted = False
+        try:
+            objection, fd = modules.objection(), modules.handed_over(self._environ)
+        except Exception as error:  # noqa: BLE001 - a training without a spare is as good
+            objection, fd = "the list of modules failed: %s: %s" % (type(error).__name__, error), os.open(os.devnull, os.O_RDONLY)
+        message = {"type": "modules", "objection": objection[:300], "resident_bytes": self._resident}
+        try:
+            self._link.send_patiently(message, [fd])
+        finally:
+            os.close(fd)
 
     def _send_pending(self):
         # In order, and never waiting: a supervisor that does not read at the moment gets the newest of each.

@@ -88,6 +88,13 @@ std::string short_explanation(const std::string& pulse) {
   return text + fmt::format("  more: bitctl why {}\n", folder.id());
 }
 
+// Whether the next attempt would start warm, of a run that goes on.
+std::string spare_line(const std::string& pulse) {
+  const auto history = read_history(RunFolder(folder_of(absolute_path(pulse))).events());
+  if (!history || history->spare.empty()) return {};
+  return fmt::format("  spare: {}\n", visible_text(history->spare));
+}
+
 int print_once(const std::string& path, bool json) {
   const Wall wall = system_clock().wall();
   const int64_t now = unix_seconds(wall);
@@ -101,6 +108,7 @@ int print_once(const std::string& path, bool json) {
                                                                       terminal_info(STDOUT_FILENO)),
                                                           "\n"));
   if (!json && status.status == TrainingState::error) text += short_explanation(path);
+  if (!json && status.status == TrainingState::running) text += spare_line(path);
   const Status written = write_all(STDOUT_FILENO, text, "stdout");
   if (!written && written.error().errno_value != EPIPE) {
     spdlog::error("Failed to emit status: {}", written.error().message);

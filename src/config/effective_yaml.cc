@@ -10,12 +10,13 @@
 namespace bitctl {
 namespace {
 
-// Text that reads back as the same text without quotes. Everything else goes into JSON's quotes, which are
-// YAML's too.
+// Text that reads back as the same text without quotes, also for readers of YAML 1.1, which knows more words
+// for true and false. Everything else goes into JSON's quotes, which are YAML's too.
 bool needs_no_quotes(const std::string& text) {
   constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
   return !text.empty() && text[0] != '-' && text.find_first_not_of(kSafe) == std::string::npos &&
-         core_scalar(text).is_string() && text != "null" && text != "Null" && text != "NULL";
+         core_scalar(text).is_string() && text != "null" && text != "Null" && text != "NULL" &&
+         text != "on" && text != "off" && text != "yes" && text != "no";
 }
 
 std::string in_one_line(const Json& json) {
@@ -104,7 +105,8 @@ std::string effective_yaml(const RunConfig& config) {
                      {"max", config.restart.max},
                      {"backoff", written(config.restart.backoff)},
                      {"backoff_max", written(config.restart.backoff_max)},
-                     {"never_on", config.restart.never_on}};
+                     {"never_on", config.restart.never_on},
+                     {"warm", config.restart.warm ? "auto" : "off"}};
   json["stop"]["signal"] = signal_name(config.stop.signal);
   json["stop"]["grace"] = config.stop.grace ? written(*config.stop.grace) : "auto";
   json["watchdog"]["stall"] = config.watchdog.stall_off ? "off"

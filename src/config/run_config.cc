@@ -246,6 +246,7 @@ class Reader {
     read_choice("/restart/policy", kRestartPolicies, restart.policy);
     read_number("/restart/max", restart.max);
     read_number("/restart/never_on", restart.never_on);
+    if (has("/restart/warm")) restart.warm = text("/restart/warm") == "auto";
     if (has("/restart/backoff")) restart.backoff = duration("/restart/backoff");
     if (has("/restart/backoff_max")) restart.backoff_max = duration("/restart/backoff_max");
     if (restart.backoff <= restart.backoff_max) return;

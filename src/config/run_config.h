@@ -74,6 +74,7 @@ struct RunConfig {
     Duration backoff = std::chrono::seconds(1);
     Duration backoff_max = std::chrono::seconds(60);
     std::vector<int> never_on{2, 126, 127};
+    bool warm = true;  // a spare interpreter waits for the next attempt, where one can
   } restart;
 
   struct Stop {

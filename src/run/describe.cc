@@ -44,6 +44,7 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "writer_died")
     return fmt::format("the checkpoint writer died (code {}); a new one was started",
                        get_unsigned(row, "code").value_or(0));
+  if (kind == "spare" && get_text(row, "state") == "died") return "the spare interpreter has died: " + reason;
   if (kind == "pulse_damaged") return "the trainer's PULSE file: " + reason;
   if (kind == "error") return fmt::format("{} ({})", get_text(row, "exception"), get_text(row, "frame"));
   if (kind == "exited") return describe_exit(row, history);

@@ -79,6 +79,7 @@ void History::apply(const Json& row) {
     supervisor = process_id_from(row);
     socket = get_text(row, "socket", "");
     isolation = get_text(row, "isolation", "");
+    spare.clear();
     state = "waiting";
     pulse.status = TrainingState::running;
     set_message(attempt == 0 ? "Starting…" : "Resuming…");
@@ -113,6 +114,9 @@ void History::apply(const Json& row) {
   } else if (kind == "persist_failed") {
     warning_ = fmt::format("checkpoint of step {} is not on disk yet: {}",
                            get_unsigned(row, "step").value_or(0), get_text(row, "reason", "unknown"));
+  } else if (kind == "spare") {
+    const std::string reason = get_text(row, "reason", "");
+    spare = get_text(row, "state", "") + (reason.empty() ? "" : ": " + reason);
   } else if (kind == "waiting") {
     state = "waiting";
     pulse.status = TrainingState::running;

@@ -12,6 +12,7 @@
 //   recovered {phase}                    it got on after all
 //   committed {step, bytes, ms}          a checkpoint is durable
 //   persist_failed {step, reason}        it could not be written; it stays in memory and is tried again
+//   spare {state, reason?}               warm standby: starting, ready, used, died, or off and why
 //   waiting {reason, delay, next, budget}   back-off before the next attempt
 //   stopped {step, resumable, reason?}   ended on request
 //   finished {seconds}                   ended at its end
@@ -40,6 +41,7 @@ struct History {
   std::optional<uint64_t> checkpoint_step;  // newest durable one
   double checkpoint_time = 0;               // Unix seconds
   std::string isolation;
+  std::string spare;  // for people: "ready", "off: restart.warm is off"; empty where none was thought of yet
   std::string socket;
   ProcessId supervisor;
 

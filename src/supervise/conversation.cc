@@ -27,6 +27,7 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
         client.id, {{"type", "welcome"}, {"protocol", kTrainerProtocol}, {"run_dir", held_.folder.path()}});
   hang_watch_.stall().connected(loop_.now());
   now_.connected = true;
+  if (state_ == State::starting) spare_->read_link();  // the spare has answered before it says hello
   record("hello", {{"pid", client.hello.pid},
                    {"rank", client.hello.rank},
                    {"world_size", client.hello.world_size},
@@ -66,6 +67,7 @@ void Supervisor::welcome(const TrainerServer::Client& client) {
                   {"snapshot_library", install_layout().snapshot_library},
                   {"checkpoint_policy", checkpoint_policy()},
                   {"watch_non_finite", config_.watchdog.nan == NanAction::rollback},
+                  {"modules_wanted", client.hello.rank == 0 && spare_->wants_modules()},
                   {"resume", nullptr}};
   if (resume_) {
     message["resume"] = resume_message();
@@ -147,6 +149,20 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   }
 }
 
+// What a spare must import to stand in for this trainer.
+void Supervisor::on_modules(const TrainerServer::Client& client, const Json& message, std::vector<Fd> fds) {
+  if (client.hello.role != "trainer" || client.hello.rank != 0 || get_text(message, "type") != "modules")
+    return;
+  const bool own = client.hello.pid == trainer_.pid() &&
+                   has_command_line(trainer_.pid(), trainer_argv(config_, held_.folder.path()));
+  spare_->learn(message, std::move(fds.front()), own);
+  make_spare();
+}
+
+void Supervisor::make_spare() {
+  if (spare_->is_due() && state_ == State::running) spare_->make(spawn_plan(now_.attempt));
+}
+
 void Supervisor::on_control(const TrainerServer::Client& client, const Json& message) {
   const std::string type = get_text(message, "type");
   if (type == "stop") {
@@ -199,7 +215,9 @@ void Supervisor::on_progress(const Json& message) {
   if (!first_step_seen_ && restored_ && *restored_ > 0 && progress->step == *restored_) return;
   if (!std::exchange(first_step_seen_, true)) {
     if (const auto problem = first_step_problem(progress->step)) return violate(*problem);
+    spare_->attempt_is_good();
   }
+  make_spare();
   if (last_reported_ && progress->step > *last_reported_)
     widest_report_gap_ = std::max(widest_report_gap_, progress->step - *last_reported_);
   last_reported_ = progress->step;

@@ -97,6 +97,9 @@ Result<int> Supervisor::run() {
       loop_, TrainerServer::Callbacks{
                  [this](const auto& client) { on_hello(client); },
                  [this](const auto& client, const Json& message) { on_message(client, message); },
+                 [this](const auto& client, const Json& message, std::vector<Fd> fds) {
+                   on_modules(client, message, std::move(fds));
+                 },
                  [this](const auto& client) { hang_watch_.stacks().forget(client.id); }});
   if (auto status = server_->listen(folder.id()); !status) return forward(std::move(status));
 
@@ -134,6 +137,9 @@ Result<int> Supervisor::run() {
   supervising["socket"] = server_->path();
   supervising["isolation"] = isolation_->level();
   record("supervising", supervising);
+  spare_ = std::make_unique<Spare>(loop_, *isolation_, [this](Json row) { record("spare", std::move(row)); });
+  if (!config_.restart.warm) spare_->rule_out("restart.warm is off");
+  if (config_.restart.policy == RestartPolicy::never) spare_->rule_out("restart.policy is never");
   if (auto status = snapshots_->start(); !status) {
     record("failed", {{"reason", status.error().message}});
     recorder_->flush();
@@ -239,6 +245,19 @@ void Supervisor::start_attempt() {
   bitctl_store64(&snapshots_->control().stop_at_step, 0);
 
   attempt_started_ = loop_.now();
+  if (!spare_->is_ready()) return start_cold();
+  const SpawnPlan plan = spawn_plan(attempt);
+  Json env = Json::object();
+  for (const char* name : {"BITCTL_ATTEMPT", "BITCTL_TOKEN"}) env[name] = plan.env.at(name);
+  spare_->go(env, plan.output, [this](std::optional<Spare::Trainer> trainer) {
+    if (!trainer) return start_cold();
+    trainer_.adopt(std::move(trainer->leader), std::move(trainer->tree));
+    begun();
+  });
+}
+
+void Supervisor::start_cold() {
+  const int attempt = now_.attempt;
   if (const auto started =
           trainer_.start(spawn_plan(attempt), *isolation_, fmt::format("attempt-{}", attempt));
       !started) {
@@ -249,11 +268,15 @@ void Supervisor::start_attempt() {
     now_.error = started.error().message;
     return feed(Event::spawn_failed);
   }
+  begun();
+}
+
+void Supervisor::begun() {
   feed(Event::started);
   hang_watch_.begin_attempt();
-  if (output_watch_) output_watch_->start(held_.folder.log_of_attempt(attempt));
+  if (output_watch_) output_watch_->start(held_.folder.log_of_attempt(now_.attempt));
   record("spawned", {{"pid", trainer_.pid()}});
-  snapshots_->begin_attempt(attempt, trainer_.pid());
+  snapshots_->begin_attempt(now_.attempt, trainer_.pid());
   if (!writer_lost_.empty()) return violate(writer_lost_);
   if (pulse_source_) pulse_source_->start(unix_seconds(system_clock().wall()));
   if (stop_asked_) feed(Event::stop_asked);
@@ -372,7 +395,10 @@ void Supervisor::begin_backoff() {
   backoff_timer_ = loop_.call_after(decision_.delay, [this] { feed(Event::backoff_over); });
 }
 
-void Supervisor::drain() { snapshots_->drain(); }
+void Supervisor::drain() {
+  spare_->drop();
+  snapshots_->drain();
+}
 
 void Supervisor::finish() {
   const auto durable = snapshots_->newest_durable_step();
@@ -437,6 +463,7 @@ void Supervisor::reap_orphans() {
     if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
     if (trainer_.is_running() && info.si_pid == trainer_.pid()) return;
     if (snapshots_ && info.si_pid == snapshots_->writer_pid()) return;
+    if (spare_ && info.si_pid == spare_->pid()) return;
     ::waitpid(info.si_pid, nullptr, WNOHANG);
   }
 }

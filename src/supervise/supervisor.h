@@ -20,6 +20,7 @@
 #include "supervise/pulse_source.h"
 #include "supervise/recorder.h"
 #include "supervise/snapshot_keeper.h"
+#include "supervise/spare.h"
 #include "supervise/trainer_process.h"
 #include "supervise/trainer_server.h"
 #include "watch/progress_rows.h"
@@ -51,6 +52,8 @@ class Supervisor {
   void feed(Event event);
   void act(Effect effect);
   void start_attempt();
+  void start_cold();
+  void begun();
   void request_stop();
   void catch_up();
   void ask_to_leave();
@@ -68,6 +71,8 @@ class Supervisor {
   void on_unkillable(const std::vector<pid_t>& left);
   void on_hello(const TrainerServer::Client& client);
   void on_message(const TrainerServer::Client& client, const Json& message);
+  void on_modules(const TrainerServer::Client& client, const Json& message, std::vector<Fd> fds);
+  void make_spare();
   void on_control(const TrainerServer::Client& client, const Json& message);
   void on_progress(const Json& message);
   void on_non_finite(const Json& message);
@@ -115,6 +120,7 @@ class Supervisor {
   std::vector<AttemptRecord> attempts_;
   TrainerProcess trainer_;
   HangWatch hang_watch_;
+  std::unique_ptr<Spare> spare_;
   std::string token_;
   Mono run_started_;
   Mono attempt_started_;

@@ -18,9 +18,10 @@ TrainerProcess::~TrainerProcess() {
   if (leader_.pidfd) loop_.unwatch(leader_.pidfd.get());
 }
 
-Status TrainerProcess::start(SpawnPlan plan, Isolation& isolation, const std::string& name) {
+Status TrainerProcess::start(SpawnPlan plan, Isolation& isolation, const std::string& name,
+                             Isolation::Role role) {
   // Outside a tree nobody would see it any more.
-  auto tree = isolation.new_tree(name, Isolation::Role::attempt);
+  auto tree = isolation.new_tree(name, role);
   if (!tree) return forward(std::move(tree));
   plan.cgroup = (*tree)->place();
   auto spawned = spawn(plan);
@@ -35,6 +36,12 @@ void TrainerProcess::adopt(Spawned leader, std::unique_ptr<Tree> tree) {
   leader_ = std::move(leader);
   tree_ = std::move(tree);
   loop_.watch(leader_.pidfd.get(), EPOLLIN, [this](uint32_t) { reap_leader(); });
+}
+
+std::pair<Spawned, std::unique_ptr<Tree>> TrainerProcess::release() {
+  stop_watching();
+  if (leader_.pidfd) loop_.unwatch(leader_.pidfd.get());
+  return {std::exchange(leader_, {}), std::move(tree_)};
 }
 
 void TrainerProcess::signal(int number) {

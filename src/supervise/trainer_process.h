@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -24,9 +26,12 @@ class TrainerProcess {
   ~TrainerProcess();
 
   // Errors as of spawn(); then nothing of it is left.
-  Status start(SpawnPlan plan, Isolation& isolation, const std::string& name);
+  Status start(SpawnPlan plan, Isolation& isolation, const std::string& name,
+               Isolation::Role role = Isolation::Role::attempt);
   // One that runs already, its tree with it.
   void adopt(Spawned leader, std::unique_ptr<Tree> tree);
+  // The other way round: it runs on, and is nobody's concern here.
+  std::pair<Spawned, std::unique_ptr<Tree>> release();
 
   pid_t pid() const { return leader_.pid; }  // also after its end
   bool is_running() const { return static_cast<bool>(leader_.pidfd); }

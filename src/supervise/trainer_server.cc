@@ -94,6 +94,8 @@ bool TrainerServer::receive(int id) {
     spdlog::warn("pid {}: {}", connection.peer.pid, json.error().message);
   else if (!connection.known)
     greet(connection, *json);
+  else if (!message->fds.empty())
+    callbacks_.on_handed(connection.client, *json, std::move(message->fds));
   else
     callbacks_.on_message(connection.client, *json);
   return true;

@@ -22,6 +22,7 @@ class TrainerServer {
   struct Callbacks {
     std::function<void(const Client&)> on_hello;
     std::function<void(const Client&, const Json&)> on_message;
+    std::function<void(const Client&, const Json&, std::vector<Fd>)> on_handed;  // a message with descriptors
     std::function<void(const Client&)> on_gone;
   };
 

@@ -204,8 +204,14 @@ def events_of(run_dir, kind=None):
 
 
 def config(folder, script, args=(), **sections):
-    """Writes a config.yaml (JSON is YAML) for one of the trainers and returns its path."""
-    content = {"version": 1, "name": "test", "run": {"script": str(TRAINERS / script), "args": [str(a) for a in args]}}
+    """Writes a config.yaml (JSON is YAML) for one of the trainers and returns its path.
+
+    Without a spare, unless it is asked for: one costs some seconds of work in every run.
+    """
+    content = {
+        "version": 1, "name": "test", "run": {"script": str(TRAINERS / script), "args": [str(a) for a in args]},
+        "restart": {"warm": "off"},
+    }  # fmt: skip
     for name, value in sections.items():
         content.setdefault(name, {}).update(value) if isinstance(value, dict) else content.__setitem__(name, value)
     path = pathlib.Path(folder) / "config.yaml"

@@ -1,6 +1,6 @@
 """A model of a few hundred parameters with everything that makes a resume hard: dropout, shuffling, a scheduler, momentum.
 
-    small.py STEPS [--pause SECONDS] [--weights FILE] [--log FILE]
+    small.py STEPS [--pause SECONDS] [--weights FILE] [--log FILE] [--hold STEP FILE]
 """
 
 import argparse
@@ -17,6 +17,7 @@ parser.add_argument("--pause", type=float, default=0.0)
 parser.add_argument("--weights", help="where the final weights go")
 parser.add_argument("--log", help="a file that gets a line for every step that was really run")
 parser.add_argument("--grow", type=int, default=0, help="megabytes of frozen weights beside the model")
+parser.add_argument("--hold", nargs=2, help="after this step, wait until the file is there")
 args = parser.parse_args()
 
 torch.manual_seed(0)
@@ -44,6 +45,8 @@ for step in range(start + 1, args.steps + 1):
             log.write("%s %d\n" % (os.environ.get("BITCTL_ATTEMPT", "0"), step))
     run.progress(step=step, total_steps=args.steps, loss=loss, lr=scheduler.get_last_lr()[0])
     run.checkpoint(step)
+    while args.hold and step == int(args.hold[0]) and not os.path.exists(args.hold[1]):
+        time.sleep(0.05)
     if args.pause:
         time.sleep(args.pause)
 run.finish()

@@ -46,6 +46,13 @@ TEST(History, EpochsAreTakenAsReported) {
   EXPECT_EQ(h.pulse.total_epochs, 3);
 }
 
+TEST(History, WhatTheSpareIsSaidToBeLast) {
+  const Json off = {{"kind", "spare"}, {"state", "off"}, {"reason", "restart.warm is off"}};
+  EXPECT_EQ(fold({{{"kind", "spare"}, {"state", "ready"}, {"seconds", 2.5}}}).spare, "ready");
+  EXPECT_EQ(fold({off}).spare, "off: restart.warm is off");
+  EXPECT_EQ(fold({off, {{"kind", "supervising"}}}).spare, "");
+}
+
 TEST(History, TheLastFiniteLossStaysBesideANaN) {
   const History h =
       fold({{{"kind", "progress"}, {"step", 4}, {"loss", {{"last", 0.5}}}},
