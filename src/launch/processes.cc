@@ -5,9 +5,8 @@
 #include <signal.h>
 
 #include <chrono>
-#include <fstream>
+#include <cstdio>
 #include <memory>
-#include <sstream>
 #include <thread>
 
 #include "base/process_id.h"
@@ -31,9 +30,12 @@ std::vector<pid_t> all_pids() {
 }
 
 std::string marker_of(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/environ", pid), std::ios::binary);
-  for (std::string entry; std::getline(file, entry, '\0');)
-    if (entry.starts_with(kMarker)) return entry.substr(std::string_view(kMarker).size());
+  const std::string environ = read_kernel_file(fmt::format("/proc/{}/environ", pid));
+  for (size_t at = 0; at < environ.size(); at = environ.find('\0', at) + 1) {
+    const std::string_view entry(environ.c_str() + at);
+    if (entry.starts_with(kMarker)) return std::string(entry.substr(std::string_view(kMarker).size()));
+    if (environ.find('\0', at) == std::string::npos) break;
+  }
   return {};
 }
 
@@ -48,10 +50,10 @@ std::map<pid_t, Ancestry> read_ancestry(const std::vector<pid_t>& pids) {
     const std::string text = read_kernel_file(fmt::format("/proc/{}/stat", pid));
     const size_t close = text.rfind(')');
     if (close == std::string::npos) continue;
-    std::istringstream fields(text.substr(close + 1));
-    char state = 0;
     Ancestry entry;
-    if (fields >> state >> entry.parent >> entry.group >> entry.session) table[pid] = entry;
+    if (std::sscanf(text.c_str() + close + 1, " %c %d %d %d", &entry.state, &entry.parent, &entry.group,
+                    &entry.session) == 4)
+      table[pid] = entry;
   }
   return table;
 }

@@ -13,6 +13,7 @@
 namespace bitctl {
 
 struct Ancestry {
+  char state = 0;
   pid_t parent = 0;
   pid_t group = 0;
   pid_t session = 0;

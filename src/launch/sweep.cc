@@ -7,12 +7,16 @@
 #include <algorithm>
 #include <set>
 
+#include "base/process_id.h"
 #include "launch/processes.h"
 
 namespace bitctl {
 namespace {
 
 class SweepTree;
+
+// Most of what /proc lists; none of them carries a marker.
+bool is_kernel_thread(pid_t pid, const Ancestry& ancestry) { return pid == 2 || ancestry.parent == 2; }
 
 // What the trees of one isolation know of each other.
 struct Family {
@@ -36,8 +40,10 @@ class SweepTree : public Tree {
   }
   MemoryUse memory() const override { return memory_.since(); }
 
-  // Stopped first, so that a tree which forks while it dies loses the race.
+  // Stopped first, so that a tree which forks while it dies loses the race. Another pass over everybody only
+  // when those that were found are gone.
   void kill() override {
+    if (is_dying()) return;
     std::set<pid_t> stopped;
     for (int pass = 0; pass < 20; ++pass) {
       bool fresh = false;
@@ -45,21 +51,30 @@ class SweepTree : public Tree {
         if (stopped.insert(pid).second && ::kill(pid, SIGSTOP) == 0) fresh = true;
       if (!fresh) break;
     }
-    for (const pid_t pid : stopped) ::kill(pid, SIGKILL);
+    for (const pid_t pid : stopped) {
+      if (const auto id = process_id_of(pid)) dying_.push_back(*id);
+      ::kill(pid, SIGKILL);
+    }
   }
 
-  bool is_empty() override { return pids().empty(); }
+  bool is_empty() override { return !is_dying() && pids().empty(); }
 
   std::vector<pid_t> pids() override {
-    const auto everybody = all_pids();
-    const auto ancestry = read_ancestry(everybody);
+    const auto ancestry = read_ancestry(all_pids());
     std::vector<pid_t> found;
-    for (const pid_t pid : everybody)
-      if (pid != ::getpid() && !is_zombie(pid) && holds(pid, ancestry)) found.push_back(pid);
+    for (const auto& [pid, own] : ancestry)
+      if (pid != ::getpid() && own.state != 'Z' && own.state != 'X' && !is_kernel_thread(pid, own) &&
+          holds(pid, ancestry))
+        found.push_back(pid);
     return found;
   }
 
  private:
+  bool is_dying() {
+    std::erase_if(dying_, [](const ProcessId& id) { return !is_alive(id); });
+    return !dying_.empty();
+  }
+
   bool holds(pid_t pid, const std::map<pid_t, Ancestry>& ancestry) const {
     bool is_ours = false;
     auto at = ancestry.find(pid);
@@ -78,6 +93,7 @@ class SweepTree : public Tree {
   std::shared_ptr<Family> family_;
   Isolation::Role role_;
   pid_t leader_ = 0;
+  std::vector<ProcessId> dying_;  // SIGKILL has been sent; a bare pid might be somebody else's by now
   MemoryEvidence memory_;
 };
 

@@ -13,8 +13,8 @@
 #include "base/exit_code.h"
 #include "base/install_layout.h"
 #include "base/replace_file.h"
-#include "base/startup_memory.h"
 #include "base/text.h"
+#include "base/unused_memory.h"
 #include "base/visible_text.h"
 #include "checkpoint/catalog.h"
 #include "launch/neighbours.h"
@@ -80,7 +80,7 @@ Supervisor::Supervisor(EventLoop& loop, HeldRun run, RunConfig config, Fd signal
 
 Supervisor::~Supervisor() {
   loop_.unwatch(signals_.get());
-  for (const auto timer : {backoff_timer_, grace_timer_, progress_timer_, restamp_timer_})
+  for (const auto timer : {backoff_timer_, grace_timer_, progress_timer_, restamp_timer_, trim_timer_})
     loop_.cancel(timer);
 }
 
@@ -158,7 +158,6 @@ Result<int> Supervisor::run() {
   if (config_.limits.time) loop_.call_after(*config_.limits.time, [this] { ask_stop("limits.time"); });
   restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
   feed(Event::backoff_over);
-  loop_.call_after(seconds(1), release_startup_memory);
   while (state_ != State::ended) loop_.run_once();
   recorder_->flush();
   return exit_code_;
@@ -273,6 +272,8 @@ void Supervisor::start_cold() {
 
 void Supervisor::begun() {
   feed(Event::started);
+  loop_.cancel(trim_timer_);
+  trim_timer_ = loop_.call_after(seconds(1), release_unused_memory);
   hang_watch_.begin_attempt();
   if (output_watch_) output_watch_->start(held_.folder.log_of_attempt(now_.attempt));
   record("spawned", {{"pid", trainer_.pid()}});

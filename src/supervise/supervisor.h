@@ -152,6 +152,7 @@ class Supervisor {
   EventLoop::TimerId grace_timer_ = 0;
   EventLoop::TimerId progress_timer_ = 0;
   EventLoop::TimerId restamp_timer_ = 0;
+  EventLoop::TimerId trim_timer_ = 0;
   int exit_code_ = 0;
 };
 

@@ -1,4 +1,4 @@
-#include "base/startup_memory.h"
+#include "base/unused_memory.h"
 
 #include <malloc.h>
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 
 namespace bitctl {
 
-void release_startup_memory() {
+void release_unused_memory() {
   struct Mapping {
     uintptr_t begin = 0, end = 0;
   };
