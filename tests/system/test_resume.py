@@ -112,7 +112,7 @@ def test_side_files_that_cannot_be_written_cost_neither_the_resume_nor_the_weigh
         "start = run.restore(model=model, side={'extra.txt': '/nowhere/extra.txt'})\n"
         "for step in range(start + 1, 7):\n"
         "    run.progress(step=step, total_steps=6)\n"
-        "    run.checkpoint(step, force=True)\n"
+        "    while run.checkpoint(step, force=True) != 'taken': pass\n"
         "    if step == 3: os.kill(os.getpid(), 9)\n"
         "run.finish()\n"
     )
