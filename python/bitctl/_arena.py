@@ -4,7 +4,7 @@ import ctypes
 import mmap
 import os
 
-ABI = 1
+ABI = 2
 PAGE = 4096
 CONTROL_BYTES = 4096
 MAX_FILES = 4
@@ -23,6 +23,7 @@ def load_library(path):
         "bitctl_snapshot_abandon": (None, [_ptr, _u32, _int]),
         "bitctl_snapshot_await": (_int, [_ptr, _u32, _int, _u64, _int]),
         "bitctl_control_set_step": (None, [_ptr, _u64]),
+        "bitctl_control_enter": (_u32, [_ptr, _u32, _u64]),
         "bitctl_control_save_at": (_u64, [_ptr]),
         "bitctl_control_stop_at": (_u64, [_ptr]),
         "bitctl_control_clear_save_at": (None, [_ptr, _u64]),
@@ -62,6 +63,9 @@ class Control:
 
     def set_step(self, step):
         self._library.bitctl_control_set_step(self.address, step)
+
+    def enter(self, phase, milliseconds):
+        self._library.bitctl_control_enter(self.address, phase, milliseconds)
 
     def save_at(self):
         return self._library.bitctl_control_save_at(self.address)

@@ -16,7 +16,6 @@ from half a checkpoint, would ruin the run.
 
 import atexit
 import contextlib
-import faulthandler
 import functools
 import hashlib
 import json
@@ -28,13 +27,14 @@ import sysconfig
 import time
 import traceback
 
-from . import _arena, _link, modules, restore as restoring, side_files, snapshot
+from . import _arena, _link, _stacks, modules, restore as restoring, side_files, snapshot
 from ._due import Due
 
 PROTOCOL = 1
 STOPPED = 75
 OWN_FAILURE = 125
 _PROGRESS_PACE = 0.05  # seconds between two progress messages; the last one is never lost
+_PHASES = ("init", "train", "eval", "checkpoint", "busy")  # numbered as in src/watch/stall_watch.h
 _MOST_DATA_STATE = 32768  # bytes of JSON
 _ARENA_PACE = 30.0  # seconds before memory that was refused is asked for again
 
@@ -56,6 +56,8 @@ def _guarded(otherwise):
                 if self._resume is not None:
                     self._refuse("cannot be put back: %s: %s" % (type(error).__name__, error))
                 self._active = False
+                with contextlib.suppress(Exception):
+                    self._link.send({"type": "silent"})
                 reason = "".join(traceback.format_exception_only(type(error), error)).strip()
                 print(
                     "bitctl: %s failed (%s); from here on this run is supervised by its exit alone"
@@ -112,7 +114,7 @@ class Run:
         self._epoch = None
         self._metrics = {}
         self._pending = None
-        self._phase = {"phase": "train"}
+        self._phase = ({"phase": "train"}, None)
         self._unsent_phase = None
         self._last_sent = 0.0
         self._side = ""
@@ -150,8 +152,7 @@ class Run:
         self._control = _arena.Control(self._library, fds[0], fds[1])
         stacks = welcome.get("stacks")
         if stacks:
-            # Written by the signal handler itself: a held GIL or a full disk is not in its way.
-            faulthandler.register(stacks["signal"], file=fds[stacks["fd"]], all_threads=True, chain=False)
+            _stacks.answer(stacks["signal"], *fds[stacks["fd"] : stacks["fd"] + 2])
             self._link.send_patiently({"type": "stacks_ready"})
         self._resume = welcome.get("resume")
         self._watch_non_finite = bool(welcome.get("watch_non_finite"))
@@ -254,19 +255,22 @@ class Run:
         `at_most`: seconds; after them it counts as hung.
         """
         before = self._phase
-        self._enter({"phase": name, "text": str(text)[:200], "seconds": at_most})
+        self._enter({"phase": name, "text": str(text)[:200]}, at_most)
         try:
             yield
         finally:
-            self._enter(before)
+            self._enter(*before)
 
     def busy(self, text, at_most=None):
         """`with run.busy("exporting"):` long honest work that reports nothing; without `at_most` it may take any time."""
         return self.phase("busy", text, at_most)
 
     @_guarded(None)
-    def _enter(self, phase):
-        self._phase = phase
+    def _enter(self, phase, at_most=None):
+        self._phase = (phase, at_most)
+        limited = at_most is not None and math.isfinite(at_most) and at_most > 0
+        # There it counts, also where no message gets through at the moment.
+        self._control.enter(_PHASES.index(phase["phase"]), max(1, int(min(at_most, 1e9) * 1000)) if limited else 0)
         self._unsent_phase = dict(phase, type="phase")
         self._send_pending()
     def _hand_over_modules(self):

@@ -39,6 +39,11 @@ std::vector<uint64_t> steps_to_delete(const std::vector<RetentionEntry>& entries
   const size_t last = static_cast<size_t>(std::max(1, policy.keep_last));
   const size_t first_kept = valid.size() > last ? valid.size() - last : 0;
   for (size_t i = first_kept; i < valid.size(); ++i) keep.insert(valid[i]);
+  // What watchdog.nan goes back to.
+  uint64_t newest_finite = 0;
+  for (const RetentionEntry& e : entries)
+    if (e.valid && !e.non_finite) newest_finite = std::max(newest_finite, e.step);
+  keep.insert(newest_finite);
   if (policy.keep_best)
     for (const uint64_t step : best_steps(entries, *policy.keep_best)) keep.insert(step);
   std::vector<uint64_t> gone;

@@ -25,11 +25,11 @@ int attempts_without_progress(const std::vector<AttemptRecord>& attempts) {
   return count;
 }
 
-// Only on evidence: any other SIGKILL may have come from anybody.
+// Only on evidence: any other SIGKILL may have come from anybody, and the kernel counts others' deaths, too.
 bool ran_out_of_memory(const AttemptRecord& attempt) {
-  if (attempt.hang || (!attempt.signalled && attempt.code == 0)) return false;
+  if (attempt.hang || !attempt.signalled || attempt.code != SIGKILL) return false;
   if (attempt.oom_kills > 0) return true;
-  return attempt.signalled && attempt.code == SIGKILL && attempt.memory_limit > 0 &&
+  return attempt.memory_limit > 0 &&
          static_cast<double>(attempt.memory_peak) >= 0.9 * static_cast<double>(attempt.memory_limit);
 }
 

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 #define BITCTL_CONTROL_MAGIC UINT64_C(0x3154524c54434f42)
-#define BITCTL_CONTROL_VERSION 1u
+#define BITCTL_CONTROL_VERSION 2u
 #define BITCTL_CONTROL_BYTES 4096u
 #define BITCTL_BANKS 2
 #define BITCTL_SLOTS 2
@@ -60,6 +60,10 @@ typedef struct bitctl_control {
   uint64_t save_at_step; /* take a snapshot at the first step >= this; 0: no request */
   uint64_t stop_at_step; /* and then leave; 0: no request */
   uint64_t persist_ns;   /* how long the last save took, told by the writer */
+  uint64_t step_ns;      /* CLOCK_MONOTONIC when `step` was told */
+  uint64_t phase_ms;     /* what goes on may take so long; 0: it was not said */
+  uint32_t phase;        /* what goes on, as numbered by watch/stall_watch.h */
+  uint32_t phase_count;  /* grows with every change of it; stored last */
   bitctl_slot slots[BITCTL_BANKS][BITCTL_SLOTS];
 } bitctl_control;
 

@@ -99,7 +99,18 @@ int bitctl_snapshot_await(const bitctl_control* page, uint32_t gen, int slot, ui
   }
 }
 
-void bitctl_control_set_step(bitctl_control* page, uint64_t step) { bitctl_store64(&page->step, step); }
+void bitctl_control_set_step(bitctl_control* page, uint64_t step) {
+  struct timespec now;
+  if (bitctl_load64(&page->step) == step) return; /* the same step told twice is no progress */
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  bitctl_store64(&page->step_ns, (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec);
+  bitctl_store64(&page->step, step);
+}
+uint32_t bitctl_control_enter(bitctl_control* page, uint32_t phase, uint64_t milliseconds) {
+  bitctl_store64(&page->phase_ms, milliseconds);
+  bitctl_store32(&page->phase, phase);
+  return __atomic_add_fetch(&page->phase_count, 1, __ATOMIC_ACQ_REL);
+}
 uint64_t bitctl_control_save_at(const bitctl_control* page) { return bitctl_load64(&page->save_at_step); }
 uint64_t bitctl_control_stop_at(const bitctl_control* page) { return bitctl_load64(&page->stop_at_step); }
 void bitctl_control_clear_save_at(bitctl_control* page, uint64_t met) {

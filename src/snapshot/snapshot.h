@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define BITCTL_SNAPSHOT_ABI 1u
+#define BITCTL_SNAPSHOT_ABI 2u
 
 typedef struct bitctl_copy {
   void* to;
@@ -44,6 +44,8 @@ void bitctl_snapshot_abandon(bitctl_control* page, uint32_t gen, int slot);
 int bitctl_snapshot_await(const bitctl_control* page, uint32_t gen, int slot, uint64_t bytes, int timeout_ms);
 
 void bitctl_control_set_step(bitctl_control* page, uint64_t step);
+/* Returns the new count of phases. */
+uint32_t bitctl_control_enter(bitctl_control* page, uint32_t phase, uint64_t milliseconds);
 uint64_t bitctl_control_save_at(const bitctl_control* page);
 uint64_t bitctl_control_stop_at(const bitctl_control* page);
 /* The request that was met is taken back, unless a later one has replaced it. */

@@ -12,6 +12,8 @@
 namespace bitctl {
 namespace {
 
+constexpr uint64_t kLongestPhase = 1000ull * 3600 * 24 * 365 * 100;  // milliseconds
+
 // The six fields of a "pulse" message, as the file would hold them.
 std::string pulse_text(const Json& message) {
   Json fields = message;
@@ -36,6 +38,8 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
   if (client.hello.rank == 0 && std::exchange(leader_seen_, true)) {
     // The attempt's own launcher has started its worker anew: it goes on from the newest snapshot.
     begin_from_newest();
+    hang_watch_.begin_attempt();
+    hang_watch_.stall().connected(loop_.now());
     return snapshots_->begin_attempt(now_.attempt, trainer_.pid());
   }
   if (resume_known_) welcome(client);
@@ -59,7 +63,7 @@ Json Supervisor::resume_message() const {
 void Supervisor::welcome(const TrainerServer::Client& client) {
   if (!welcomed_.insert(client.id).second) return;
   std::vector<int> fds = {snapshots_->control_fd(), snapshots_->wake_fd()};
-  const int stacks = hang_watch_.stacks().memory_for(client.id, static_cast<pid_t>(client.hello.pid));
+  const auto stacks = hang_watch_.stacks().descriptors_for(client.id, static_cast<pid_t>(client.hello.pid));
   Json message = {{"type", "welcome"},
                   {"protocol", kTrainerProtocol},
                   {"run_dir", held_.folder.path()},
@@ -73,9 +77,9 @@ void Supervisor::welcome(const TrainerServer::Client& client) {
     message["resume"] = resume_message();
     for (const int fd : snapshots_->slot_fds(resume_->gen)) fds.push_back(fd);
   }
-  if (stacks >= 0) {
+  if (!stacks.empty()) {
     message["stacks"] = {{"signal", StackDump::signal()}, {"fd", fds.size()}};
-    fds.push_back(stacks);
+    fds.insert(fds.end(), stacks.begin(), stacks.end());
   }
   server_->send(client.id, message, fds);
 }
@@ -107,6 +111,8 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   if (client.hello.role == "control") return on_control(client, message);
   const std::string type = get_text(message, "type");
   if (type == "stacks_ready") return hang_watch_.stacks().ready(client.id);
+  // Its interpreter is about to take its handlers back.
+  if (type == "bye") hang_watch_.stacks().forget(client.id);
   if (client.hello.rank != 0) return;  // one rank speaks for the run
   if (type == "progress") {
     on_progress(message);
@@ -123,6 +129,7 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
                               message.contains("files") ? message["files"] : Json());
   } else if (type == "restored") {
     restored_ = get_unsigned(message, "step").value_or(0);
+    if (*restored_ > 0) hang_watch_.stall().resumes();
     snapshots_->restored();
     if (*restored_ > 0)
       record("resumed", {{"step", *restored_}, {"source", resume_ ? resume_->source : "?"}});
@@ -138,11 +145,18 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   } else if (type == "finish") {
     finish_asked_ = true;
     // From here on the disk decides how long it takes.
-    hang_watch_.stall().enter(Phase::busy, std::nullopt, loop_.now());
     finish_needs_model_ = get_flag(message, "model");
+    if (finish_needs_model_)
+      enter_last_phase(std::nullopt);
+    else
+      enter_last_phase(kLastWords);
     model_published_ = false;
     flush_progress();
     record("finishing", {{"step", get_unsigned(message, "step").value_or(0)}});
+  } else if (type == "bye") {
+    enter_last_phase(kLastWords);
+  } else if (type == "silent") {
+    hang_watch_.stall().disconnected(loop_.now());
   } else if (type == "stopping") {
     now_.last_step = std::max(now_.last_step, get_unsigned(message, "step").value_or(0));
     now_.stop_asked = true;
@@ -223,7 +237,11 @@ void Supervisor::on_progress(const Json& message) {
   last_reported_ = progress->step;
   now_.reports_progress = true;
   now_.last_step = progress->step;
+  // It trains on after run.finish().
+  if (std::exchange(in_last_phase_, false))
+    hang_watch_.stall().enter(Phase::train, std::nullopt, loop_.now());
   hang_watch_.stall().step(progress->step, loop_.now());
+  if (progress->total_steps && progress->step >= *progress->total_steps) enter_last_phase(kLastWords);
   take_progress(*progress);
 }
 
@@ -236,12 +254,30 @@ void Supervisor::on_non_finite(const Json& message) {
   feed(Event::diverged);
 }
 
+// What is left to do after finish() and at the end of the interpreter: no steps, and yet no hang.
+void Supervisor::enter_last_phase(std::optional<Duration> at_most) {
+  in_last_phase_ = true;
+  hang_watch_.stall().enter(Phase::busy, at_most, loop_.now());
+}
+
+// The control page holds it as well, where no message gets through to us.
+void Supervisor::enter_phase() {
+  const bitctl_control& page = snapshots_->control();
+  const uint32_t count = bitctl_load32(&page.phase_count);
+  const uint32_t phase = bitctl_load32(&page.phase);
+  if (count == phases_seen_ || phase > static_cast<uint32_t>(Phase::busy)) return;
+  phases_seen_ = count;
+  const uint64_t milliseconds = std::min<uint64_t>(bitctl_load64(&page.phase_ms), kLongestPhase);
+  hang_watch_.stall().enter(
+      static_cast<Phase>(phase),
+      milliseconds > 0 ? std::optional<Duration>(std::chrono::milliseconds(milliseconds)) : std::nullopt,
+      loop_.now());
+}
+
 void Supervisor::on_phase(const Json& message) {
   const auto phase = phase_from(get_text(message, "phase"));
   if (!phase) return;
-  const auto at_most = get_finite(message, "seconds");
-  hang_watch_.stall().enter(*phase, at_most ? std::optional(from_seconds(*at_most)) : std::nullopt,
-                            loop_.now());
+  enter_phase();
   const std::string text = shortened(get_text(message, "text"), 200);
   Json fields = {{"phase", name_of(*phase)}};
   if (!text.empty()) fields["text"] = text;

@@ -31,7 +31,7 @@ Duration slept_so_far() { return clock_now(CLOCK_BOOTTIME) - clock_now(CLOCK_MON
 
 void HangWatch::begin_attempt() {
   end_attempt();
-  suspects_ = woken_ = extended_ = false;
+  woken_ = extended_ = false;
   slept_ = slept_so_far();
   stall_.begin_attempt(loop_.now());
   look_again();
@@ -40,7 +40,8 @@ void HangWatch::begin_attempt() {
 void HangWatch::end_attempt() {
   loop_.cancel(timer_);
   stacks_.cancel();
-  acting_ = false;
+  ++generation_;
+  acting_ = suspects_ = false;
 }
 
 void HangWatch::look_again() {
@@ -57,14 +58,19 @@ void HangWatch::look() {
     stall_.excuse(stall_.judge(now).silent);
     slept_ = slept;
   }
-  if (stall_.judge(now).kind != StallVerdict::Kind::healthy) callbacks_.catch_up();
+  if (stall_.judge(now).kind != StallVerdict::Kind::healthy) {
+    const uint64_t generation = generation_;
+    callbacks_.catch_up();
+    if (generation != generation_) return;
+  }
   const StallVerdict verdict = stall_.judge(loop_.now());
   if (verdict.kind == StallVerdict::Kind::hung) {
     consider(verdict);
   } else if (verdict.kind == StallVerdict::Kind::suspected) {
     suspect(verdict);
-  } else if (suspects_) {
-    suspects_ = false;
+  } else if (suspects_ && stall_.signs() != signs_) {
+    // Really heard: a chance that it was given, or time that was excused, is no sign of life.
+    suspects_ = woken_ = extended_ = false;
     callbacks_.record("recovered", {{"phase", name_of(verdict.phase)}});
   }
   if (!acting_) look_again();
@@ -81,11 +87,12 @@ void HangWatch::suspect(const StallVerdict& verdict) {
   const Surroundings seen = around();
   if (seen.frozen) return;
   suspects_ = true;
+  signs_ = stall_.signs();
   io_before_ = seen.io_bytes;
   callbacks_.record("suspected", {{"phase", name_of(verdict.phase)},
                                   {"silent", as_seconds(verdict.silent)},
                                   {"limit", as_seconds(verdict.limit)}});
-  take_stacks(kStacksLimit, [] {});
+  take_stacks(StackDump::Manner::ask, kStacksLimit, [] {});
 }
 
 void HangWatch::consider(const StallVerdict& verdict) {
@@ -108,9 +115,11 @@ void HangWatch::consider(const StallVerdict& verdict) {
       break;
   }
   acting_ = true;
-  take_stacks(kLastStacksLimit, [this, verdict] {
+  take_stacks(StackDump::Manner::insist, kLastStacksLimit, [this, verdict] {
     acting_ = false;
+    const uint64_t generation = generation_;
     callbacks_.catch_up();
+    if (generation != generation_) return;
     if (stall_.judge(loop_.now()).kind != StallVerdict::Kind::hung) return look_again();
     callbacks_.record("hang", {{"phase", name_of(verdict.phase)},
                                {"silent", as_seconds(verdict.silent)},
@@ -119,10 +128,10 @@ void HangWatch::consider(const StallVerdict& verdict) {
   });
 }
 
-void HangWatch::take_stacks(Duration limit, std::function<void()> then) {
+void HangWatch::take_stacks(StackDump::Manner manner, Duration limit, std::function<void()> then) {
   auto pids = callbacks_.tree();
   pids.resize(std::min(pids.size(), kMostSpied));
-  stacks_.take(pids, limit, [this, then = std::move(then)](const std::vector<Stacks>& all) {
+  stacks_.take(manner, pids, limit, [this, then = std::move(then)](const std::vector<Stacks>& all) {
     for (const Stacks& stacks : all) {
       spdlog::warn("stacks of pid {}:\n{}", stacks.pid, stacks.text);
       callbacks_.record("stacks", {{"pid", stacks.pid}, {"text", stacks.text}});

@@ -42,13 +42,15 @@ class HangWatch {
   Surroundings around();
   void suspect(const StallVerdict& verdict);
   void consider(const StallVerdict& verdict);
-  void take_stacks(Duration limit, std::function<void()> then);
+  void take_stacks(StackDump::Manner manner, Duration limit, std::function<void()> then);
 
   EventLoop& loop_;
   Callbacks callbacks_;
   StallWatch stall_;
   StackDump stacks_;
   bool suspects_ = false;
+  uint64_t signs_ = 0;       // of the trainer when it was suspected
+  uint64_t generation_ = 0;  // grows where an attempt begins or ends: what began before it is over
   bool woken_ = false;
   bool extended_ = false;
   uint64_t io_before_ = 0;  // when it was suspected

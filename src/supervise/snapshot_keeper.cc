@@ -94,9 +94,8 @@ void SnapshotKeeper::on_writer_exit() {
   early_deaths_ = writer_ready_ ? 0 : early_deaths_ + 1;
   if (early_deaths_ >= kMaxEarlyDeaths) options_.engine.clear();
   if (++writer_deaths_ >= kMaxWriterDeaths)
-    return callbacks_.on_writer_lost(
-        fmt::format("the checkpoint writer died {} times without saving anything; see {}", writer_deaths_,
-                    folder_.own_log()));
+    return lose_writer(fmt::format("the checkpoint writer died {} times without saving anything; see {}",
+                                   writer_deaths_, folder_.own_log()));
   if (writer_deaths_ == 1) return start_writer_again();
   writer_timer_ =
       loop_.call_after(kWriterBackoff * (1 << (writer_deaths_ - 2)), [this] { start_writer_again(); });
@@ -105,7 +104,7 @@ void SnapshotKeeper::on_writer_exit() {
 void SnapshotKeeper::start_writer_again() {
   writer_timer_ = 0;
   if (const auto again = spawn_writer(); !again)
-    callbacks_.on_writer_lost("no checkpoint writer: " + again.error().message);
+    lose_writer("no checkpoint writer: " + again.error().message);
 }
 
 void SnapshotKeeper::on_writer_message() {
@@ -180,10 +179,10 @@ void SnapshotKeeper::handle(const Json& message) {
     std::erase_if(on_disk_, [&](const StepFolder& f) { return f.step == step; });
     load_next_candidate();
   } else if (type == "rolled_back") {
-    if (!std::exchange(rolling_back_, std::nullopt)) return;
+    if (!rolling_back_) return;
     on_disk_ = step_folders(folder_.checkpoints());
     callbacks_.record("rolled_back", fields);
-    std::exchange(on_rolled_back_, {})(get_unsigned(message, "step"));
+    rolled_back_to(get_unsigned(message, "step"));
   } else if (type == "finished") {
     callbacks_.on_finished(step);
   } else if (type == "finish_failed") {
@@ -269,7 +268,18 @@ void SnapshotKeeper::trainer_is_dead() {
 void SnapshotKeeper::roll_back(uint64_t before, std::function<void(std::optional<uint64_t>)> done) {
   rolling_back_ = before;
   on_rolled_back_ = std::move(done);
+  if (writer_lost_) return rolled_back_to(std::nullopt);
   send({{"type", "roll_back"}, {"before", before}});
+}
+
+void SnapshotKeeper::rolled_back_to(std::optional<uint64_t> step) {
+  if (std::exchange(rolling_back_, std::nullopt)) std::exchange(on_rolled_back_, {})(step);
+}
+
+void SnapshotKeeper::lose_writer(const std::string& reason) {
+  writer_lost_ = true;
+  callbacks_.on_writer_lost(reason);
+  rolled_back_to(std::nullopt);  // nobody is left who could
 }
 
 void SnapshotKeeper::request_arena(int number, const Json& files) {

@@ -107,6 +107,8 @@ class SnapshotKeeper {
   void offer(std::optional<Resume> resume);
   void no_resume(const std::string& reason);
   void drained(bool all_written);
+  void lose_writer(const std::string& reason);
+  void rolled_back_to(std::optional<uint64_t> step);
 
   EventLoop& loop_;
   RunFolder folder_;
@@ -122,6 +124,7 @@ class SnapshotKeeper {
   int writer_deaths_ = 0;  // since the last commit
   int early_deaths_ = 0;   // in a row, before it was ready
   bool writer_ready_ = false;
+  bool writer_lost_ = false;
   EventLoop::TimerId writer_timer_ = 0;
   pid_t leader_ = 0;
   bool draining_ = false;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -47,10 +48,12 @@ StackDump::~StackDump() { cancel(); }
 
 int StackDump::signal() { return SIGRTMAX - 3; }
 
-int StackDump::memory_for(int client, pid_t pid) {
-  Source source{pid, Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))), make_memory()};
-  if (!source.pidfd || !source.memory) return -1;
-  return (sources_[client] = std::move(source)).memory.get();
+std::vector<int> StackDump::descriptors_for(int client, pid_t pid) {
+  Source source{pid, Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))), make_memory(),
+                Fd(::eventfd(0, EFD_CLOEXEC))};
+  if (!source.pidfd || !source.memory || !source.request) return {};
+  const Source& kept = sources_[client] = std::move(source);
+  return {kept.memory.get(), kept.request.get()};
 }
 
 void StackDump::ready(int client) {
@@ -59,13 +62,15 @@ void StackDump::ready(int client) {
 
 void StackDump::forget(int client) { sources_.erase(client); }
 
-void StackDump::take(const std::vector<pid_t>& others, Duration limit, Done done) {
+void StackDump::take(Manner manner, const std::vector<pid_t>& others, Duration limit, Done done) {
   cancel();
   done_ = std::move(done);
   deadline_ = loop_.now() + limit;
+  patience_ = loop_.now() + limit / 2;
+  insists_ = manner == Manner::insist;
   for (auto& [client, source] : sources_) {
     source.from = size_of(source.memory.get());
-    if (source.ready) ::syscall(SYS_pidfd_send_signal, source.pidfd.get(), signal(), nullptr, 0);
+    if (source.ready) ::eventfd_write(source.request.get(), 1);
   }
   for (const pid_t pid : others) {
     const bool is_connected = std::any_of(sources_.begin(), sources_.end(), [&](const auto& s) {
@@ -85,6 +90,12 @@ void StackDump::take(const std::vector<pid_t>& others, Duration limit, Done done
 }
 
 void StackDump::look() {
+  if (insists_ && loop_.now() >= patience_) {
+    insists_ = false;
+    for (const auto& [client, source] : sources_)
+      if (source.ready && size_of(source.memory.get()) == source.from)
+        ::syscall(SYS_pidfd_send_signal, source.pidfd.get(), signal(), nullptr, 0);
+  }
   if (is_complete() || loop_.now() >= deadline_) {
     auto stacks = collect();
     const Done done = std::exchange(done_, {});

@@ -1,5 +1,7 @@
-// The Python stacks of all threads of a trainer that is silent: faulthandler writes them, at a signal, into
-// memory that it was given when it connected, so that no lock of the interpreter and no disk is in the way.
+// The Python stacks of all threads of a trainer that is silent, written into memory that it was given when it
+// connected, so that no disk is in the way. It is asked first: a thread of its own answers. Where that thread
+// gets no turn, since C code sits on the interpreter's lock, faulthandler answers a signal; that walks the
+// frames of running threads and may crash the process, so it is for one that is to be killed anyway.
 // `py-spy`, where it is installed, looks into processes that are not connected.
 #pragma once
 
@@ -21,6 +23,7 @@ struct Stacks {
 
 class StackDump {
  public:
+  enum class Manner { ask, insist };
   using Done = std::function<void(std::vector<Stacks>)>;
 
   explicit StackDump(EventLoop& loop) : loop_(loop) {}
@@ -28,15 +31,16 @@ class StackDump {
 
   // The number of the signal that asks for a dump.
   static int signal();
-  // Memory for a process that has connected, -1 where there is none; it goes to it by SCM_RIGHTS.
-  int memory_for(int client, pid_t pid);
+  // For a process that has connected, to be sent by SCM_RIGHTS: memory, and an eventfd that asks for a dump.
+  // Empty where there is none.
+  std::vector<int> descriptors_for(int client, pid_t pid);
   // Its handler is in place: from here on the signal does not kill it.
   void ready(int client);
   void forget(int client);
 
   // Asks every process that is ready, and py-spy for `others`; `done` comes at most `limit` later, with what
   // has arrived. A dump that is under way is given up.
-  void take(const std::vector<pid_t>& others, Duration limit, Done done);
+  void take(Manner manner, const std::vector<pid_t>& others, Duration limit, Done done);
   void cancel();
 
  private:
@@ -44,6 +48,7 @@ class StackDump {
     pid_t pid = 0;
     Fd pidfd;
     Fd memory;
+    Fd request;
     bool ready = false;
     off_t from = 0;  // what it had written before
   };
@@ -58,6 +63,8 @@ class StackDump {
   std::vector<Spawned> spies_;
   std::map<int, off_t> sizes_;  // at the last look, by descriptor
   Mono deadline_;
+  Mono patience_;  // then the signal follows
+  bool insists_ = false;
   Done done_;
   EventLoop::TimerId timer_ = 0;
 };

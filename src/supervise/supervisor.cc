@@ -100,7 +100,7 @@ Result<int> Supervisor::run() {
                  [this](const auto& client, const Json& message, std::vector<Fd> fds) {
                    on_modules(client, message, std::move(fds));
                  },
-                 [this](const auto& client) { hang_watch_.stacks().forget(client.id); }});
+                 [this](const auto& client) { on_gone(client); }});
   if (auto status = server_->listen(folder.id()); !status) return forward(std::move(status));
 
   snapshots_ = std::make_unique<SnapshotKeeper>(
@@ -114,11 +114,13 @@ Result<int> Supervisor::run() {
           .on_finished =
               [this](uint64_t step) {
                 model_published_ = true;
+                enter_last_phase(kLastWords);
                 record("model", {{"step", step}, {"path", held_.folder.model()}});
                 server_->send(server_->leader(), {{"type", "finished"}, {"step", step}});
               },
           .on_finish_failed =
               [this](const std::string& reason) {
+                enter_last_phase(kLastWords);
                 record("model_failed", {{"reason", reason}});
                 server_->send(server_->leader(), {{"type", "finish_failed"}, {"reason", reason}});
               },
@@ -153,7 +155,7 @@ Result<int> Supervisor::run() {
         });
   if (config_.watchdog.stall)
     output_watch_ = std::make_unique<OutputWatch>(loop_, [this] {
-      if (server_->leader() == 0) hang_watch_.stall().sign(loop_.now());
+      if (!hang_watch_.stall().is_connected()) hang_watch_.stall().sign(loop_.now());
     });
   if (config_.limits.time) loop_.call_after(*config_.limits.time, [this] { ask_stop("limits.time"); });
   restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
@@ -235,7 +237,8 @@ void Supervisor::start_attempt() {
   recorder_->set_attempt(attempt);
   now_ = AttemptRecord{.attempt = attempt};
   now_.snapshot_before = snapshots_->newest_step();
-  leader_seen_ = false;
+  leader_seen_ = in_last_phase_ = false;
+  phases_seen_ = bitctl_load32(&snapshots_->control().phase_count);
   welcomed_.clear();
   begin_from_newest();
   progress_.reset();
@@ -304,11 +307,21 @@ void Supervisor::ask_to_leave() {
   }
 }
 
+// The process may live on, but nothing will be heard of it any more.
+void Supervisor::on_gone(const TrainerServer::Client& client) {
+  hang_watch_.stacks().forget(client.id);
+  if (client.hello.role == "trainer" && client.hello.rank == 0 && !in_last_phase_ && trainer_runs())
+    hang_watch_.stall().disconnected(loop_.now());
+}
+
 // What a trainer says while we do not listen is lost, but the control page counts its steps.
 void Supervisor::catch_up() {
   server_->read_everything();
-  if (now_.reports_progress)
-    hang_watch_.stall().step(bitctl_load64(&snapshots_->control().step), loop_.now());
+  if (!trainer_runs()) return;
+  enter_phase();
+  const bitctl_control& page = snapshots_->control();
+  hang_watch_.stall().made(bitctl_load64(&page.step),
+                           Mono(std::chrono::nanoseconds(bitctl_load64(&page.step_ns))));
   // It waits for bytes that the writer still reads.
   if (snapshots_->is_loading()) hang_watch_.stall().sign(loop_.now());
 }

@@ -35,6 +35,9 @@ struct SupervisorView {
   std::function<void(const std::string&)> on_notice = [](const std::string&) {};
 };
 
+// What is left to do after the last step, after finish(), and at the end of the interpreter may take so long.
+constexpr Duration kLastWords = std::chrono::minutes(30);
+
 class Supervisor {
  public:
   // `run` holds the locks. Signals SIGINT, SIGTERM, SIGHUP and SIGCHLD must be blocked; `signals` is their
@@ -69,6 +72,7 @@ class Supervisor {
   void on_leader_exit(const ExitStatus& status);
   void on_tree_gone();
   void on_unkillable(const std::vector<pid_t>& left);
+  void on_gone(const TrainerServer::Client& client);
   void on_hello(const TrainerServer::Client& client);
   void on_message(const TrainerServer::Client& client, const Json& message);
   void on_modules(const TrainerServer::Client& client, const Json& message, std::vector<Fd> fds);
@@ -77,6 +81,8 @@ class Supervisor {
   void on_progress(const Json& message);
   void on_non_finite(const Json& message);
   void on_phase(const Json& message);
+  void enter_phase();
+  void enter_last_phase(std::optional<Duration> at_most);
   void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
   void take_progress(const Progress& progress);
   void on_arena(int request, uint32_t gen, const std::string& failure);
@@ -136,6 +142,8 @@ class Supervisor {
   uint64_t widest_report_gap_ = 0;  // steps between two reports, over the whole run
   std::optional<uint64_t> last_reported_;
   bool finish_asked_ = false;
+  bool in_last_phase_ = false;
+  uint32_t phases_seen_ = 0;
   bool finish_needs_model_ = false;
   bool model_published_ = false;
   ProgressRows progress_;

@@ -31,7 +31,7 @@ std::optional<Phase> phase_from(std::string_view name) {
 void StallWatch::begin_attempt(Mono now) {
   phase_ = Phase::init;
   at_most_.reset();
-  connected_ = false;
+  connected_ = resumes_ = false;
   last_step_.reset();
   last_sign_ = now;
   gap_count_ = 0;
@@ -41,6 +41,7 @@ void StallWatch::mark(Mono now) {
   Duration& longest = longest_[phase_];
   longest = std::max(longest, now - last_sign_);
   last_sign_ = now;
+  ++signs_;
 }
 
 void StallWatch::connected(Mono now) {
@@ -48,13 +49,27 @@ void StallWatch::connected(Mono now) {
   mark(now);
 }
 
+void StallWatch::disconnected(Mono now) {
+  mark(now);
+  connected_ = false;
+  phase_ = Phase::init;
+  at_most_.reset();
+}
+
+void StallWatch::made(uint64_t step, Mono when) {
+  if (!connected_ || !last_step_ || step <= *last_step_ || when <= last_sign_) return;
+  last_step_ = step;
+  last_sign_ = when;
+  ++signs_;
+}
+
 void StallWatch::step(uint64_t step, Mono now) {
   connected_ = true;
-  if (last_step_ && step <= *last_step_) {
+  if (last_step_ == step) {
     if (phase_ == Phase::eval) mark(now);
     return;
   }
-  const bool first = !last_step_;
+  const bool first = !last_step_ || step < *last_step_;
   last_step_ = step;
   const Duration gap = now - last_sign_;
   const bool in_steps = phase_ == Phase::train || (phase_ == Phase::init && !first);
@@ -63,7 +78,10 @@ void StallWatch::step(uint64_t step, Mono now) {
   if (in_steps) gaps_[gap_count_++ % kWindow] = gap;
   if (gap_count_ < kLearned) return;
   phase_ = Phase::train;
-  known_.insert(Phase::init);
+  if (resumes_)
+    knows_resumes_ = true;
+  else
+    known_.insert(Phase::init);
 }
 
 void StallWatch::enter(Phase phase, std::optional<Duration> at_most, Mono now) {
@@ -96,7 +114,8 @@ std::optional<Duration> StallWatch::hung_after() const {
   const Duration longest = seen == longest_.end() ? Duration::zero() : seen->second;
   const Duration limit = std::max({kLeastStall, 3 * longest, rules_.stall.value_or(Duration::zero())});
   if (phase_ == Phase::train) return std::max(limit, 5 * p99());
-  return known_.contains(phase_) ? limit : std::max(limit, kFirstTime);
+  const bool is_known = phase_ == Phase::init && resumes_ ? knows_resumes_ : known_.contains(phase_);
+  return is_known ? limit : std::max(limit, kFirstTime);
 }
 
 Duration StallWatch::suspected_after(Duration hung_after) const {

@@ -20,7 +20,7 @@
 
 namespace bitctl {
 
-enum class Phase { init, train, eval, checkpoint, busy };
+enum class Phase { init, train, eval, checkpoint, busy };  // python/bitctl/run.py has the same order
 
 std::string_view name_of(Phase phase);
 std::optional<Phase> phase_from(std::string_view name);
@@ -45,8 +45,16 @@ class StallWatch {
   // Forgets everything of the attempt before, above all a phase it died in; what the run has shown stays.
   void begin_attempt(Mono now);
   void connected(Mono now);
-  // A report of a step; one that is no higher than the last is no progress, except while evaluating.
+  // It goes on from a checkpoint: what such a start takes is learned apart from that of a fresh one.
+  void resumes() { resumes_ = true; }
+  // It reports nothing any more: only output and a declared stall count from here on.
+  void disconnected(Mono now);
+  bool is_connected() const { return connected_; }
+  // A report of a step; the same one again is no progress, except while evaluating. A lower one is a new
+  // count.
   void step(uint64_t step, Mono now);
+  // A step that was made at `when`, but not reported: known from the control page.
+  void made(uint64_t step, Mono when);
   // `at_most`: how long the script says it may take; a phase `busy` without it may take any time.
   void enter(Phase phase, std::optional<Duration> at_most, Mono now);
   // Life of another kind: a status of its own, output of a script that reports nothing.
@@ -58,6 +66,8 @@ class StallWatch {
   // When the verdict gets worse if nothing is heard until then; nothing where it does not.
   std::optional<Mono> worsens_at(Mono now) const;
   Phase phase() const { return phase_; }
+  // Grows with every sign of life.
+  uint64_t signs() const { return signs_; }
 
  private:
   static constexpr size_t kWindow = 128;
@@ -72,7 +82,11 @@ class StallWatch {
   std::map<Phase, Duration> longest_;  // of the run
   std::set<Phase> known_;              // those it has been through: their longest gap is known
 
+  bool knows_resumes_ = false;  // it has been through the start of an attempt that resumed
+
+  uint64_t signs_ = 0;
   Phase phase_ = Phase::init;
+  bool resumes_ = false;
   std::optional<Duration> at_most_;
   bool connected_ = false;
   std::optional<uint64_t> last_step_;

@@ -161,17 +161,24 @@ void Writer::load(const Json& message) {
   });
 }
 
-// Behind a save that is under way, which may be of such a step; the trainer is dead.
+// Snapshots of that step and after it are given up; those before it go to the disk first, since there it is
+// known whether their tensors are finite. The trainer is dead.
 void Writer::roll_back(uint64_t before) {
-  const auto forget = [this](std::optional<uint64_t> kept) {
-    for (const SlotView& slot : slots_of(*control_))
-      if (bitctl_slot_is_complete(slot.state) && slot.state != BITCTL_SLOT_PERSISTING &&
-          !(slot.state == BITCTL_SLOT_DURABLE && slot.step == kept))
-        bitctl_slot_move(slot_of(slot), slot.state, BITCTL_SLOT_FREE);
-  };
+  rolling_back_ = before;
+  failures_ = 0;
+  go_on_rolling_back();
+}
+
+void Writer::go_on_rolling_back() {
+  if (!rolling_back_ || persisting_) return;
+  const uint64_t before = *rolling_back_;
   for (const SlotView& slot : slots_of(*control_))
-    if (slot.state == BITCTL_SLOT_READY) bitctl_slot_move(slot_of(slot), BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
-  disk_.post([this, before, forget] {
+    if (slot.state == BITCTL_SLOT_READY && slot.step >= before)
+      bitctl_slot_move(slot_of(slot), BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
+  if (failures_ == 0) persist_next();
+  if (persisting_) return;
+  rolling_back_.reset();
+  disk_.post([this, before] {
     std::vector<StepFolder> newer;
     const auto chosen = newest_finite_step(folder_.checkpoints(), before, newer);
     const auto lock = FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, seconds(2));
@@ -180,8 +187,10 @@ void Writer::roll_back(uint64_t before) {
       if (const auto path = set_aside(folder.path)) aside.push_back(*path);
     Json answer = {{"type", "rolled_back"}, {"from", before}, {"aside", aside}};
     if (chosen) answer["step"] = chosen->step;
-    inbox_.post([this, answer, forget, step = chosen ? std::optional(chosen->step) : std::nullopt] {
-      forget(step);
+    inbox_.post([this, answer, kept = chosen ? std::optional(chosen->step) : std::nullopt] {
+      for (const SlotView& slot : slots_of(*control_))
+        if (bitctl_slot_is_complete(slot.state) && !(slot.state == BITCTL_SLOT_DURABLE && slot.step == kept))
+          bitctl_slot_move(slot_of(slot), slot.state, BITCTL_SLOT_FREE);
       send(answer);
     });
   });
@@ -291,6 +300,7 @@ void Writer::after_persist(SlotView slot, const Status& status, bool retry) {
       send({{"type", "finish_failed"}, {"step", slot.step}, {"reason", status.error().message}});
   }
   if (leave_if_done()) return;
+  if (rolling_back_) return go_on_rolling_back();
   if (failures_ > 0 && retry) {
     retry_timer_ = loop_.call_after(retry_delay(failures_), [this] { persist_next(); });
   } else {

@@ -42,6 +42,7 @@ class Writer {
   void take_arena(const Json& message, std::vector<Fd> fds);
   void load(const Json& message);
   void roll_back(uint64_t before);
+  void go_on_rolling_back();
   void persist_next();
   void persist(SlotView slot, std::shared_ptr<Arena> arena);
   void after_persist(SlotView slot, const Status& status, bool retry);
@@ -66,6 +67,7 @@ class Writer {
   Sentinel sentinel_;
   int allocating_ = 0;
   bool persisting_ = false;
+  std::optional<uint64_t> rolling_back_;  // before this step
   bool leaving_ = false;
   bool orphaned_ = false;
   int failures_ = 0;

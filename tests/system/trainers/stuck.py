@@ -6,6 +6,7 @@ In its first attempt (--always: in each), after that many steps, it
   deadlocks   waits for a lock that it holds itself
   stops       stops itself by SIGSTOP, once; `stops_again`: whenever it is continued
   pauses      is silent for --pause seconds and goes on; `busy`: and says so; `checkpoint`: and says that it saves
+  silences    makes the package fail, and trains on
   saves       writes to the disk for that long, and says nothing
 --every: not once, but each time that many steps are done; --first: how long the first step takes.
 """
@@ -34,7 +35,7 @@ args = parser.parse_args()
 run = bitctl.init()
 
 
-def get_stuck():
+def get_stuck(step):
     if args.kind == "sleeps":
         os.read(os.pipe()[0], 1)
     elif args.kind == "spins":
@@ -50,6 +51,8 @@ def get_stuck():
             os.kill(os.getpid(), signal.SIGSTOP)
     elif args.kind == "pauses":
         time.sleep(args.pause)
+    elif args.kind == "silences":
+        run.checkpoint(step, force=True)  # before restore(): refused, and from there on the package is silent
     elif args.kind == "checkpoint":
         with run.phase("checkpoint"):
             time.sleep(args.pause)
@@ -73,4 +76,4 @@ for step in range(1, args.steps + 1):
         with open(args.log, "a") as log:
             log.write("%.3f %d\n" % (time.monotonic(), step))
     if (step == args.after or args.every and step % args.after == 0) and (args.always or os.environ.get("BITCTL_ATTEMPT", "1") == "1"):
-        get_stuck()
+        get_stuck(step)

@@ -79,6 +79,45 @@ TEST_F(StallWatchTest, TheNextStartIsJudgedByTheFirst) {
   EXPECT_EQ(after(watch, 120s), Kind::hung);
 }
 
+TEST_F(StallWatchTest, TheFirstResumeIsNotJudgedByAFreshStart) {
+  StallWatch watch({});
+  run_steps(watch, 10, 100ms);
+  for (const Kind after_300s : {Kind::healthy, Kind::hung}) {
+    watch.begin_attempt(now_);
+    watch.connected(now_);
+    watch.resumes();
+    EXPECT_EQ(after(watch, 300s), after_300s) << "it may skip the data of a whole night";
+    now_ += 100s;
+    watch.step(11, now_);
+    more_steps(watch, 12, 10, 100ms);
+  }
+}
+
+TEST_F(StallWatchTest, ALowerStepIsANewCount) {
+  StallWatch watch({});
+  run_steps(watch, 50, 100ms);
+  more_steps(watch, 1, 20, 2s);
+  EXPECT_EQ(after(watch, 9s), Kind::healthy) << "and its steps are steps";
+  EXPECT_EQ(after(watch, 60s), Kind::hung);
+}
+
+TEST_F(StallWatchTest, AStepThatWasMadeUnheardCountsFromWhenItWasMade) {
+  StallWatch watch({});
+  run_steps(watch, 20, 100ms);
+  watch.made(25, now_ + 40ms);
+  EXPECT_EQ(after(watch, 2039ms), Kind::healthy);
+  EXPECT_EQ(after(watch, 2040ms), Kind::suspected) << "no gap was learned from it";
+  watch.made(24, now_ + 1s);
+  EXPECT_EQ(after(watch, 2040ms), Kind::suspected);
+}
+
+TEST_F(StallWatchTest, OneThatFallsSilentIsLeftAlone) {
+  StallWatch watch({});
+  run_steps(watch, 20, 100ms);
+  watch.disconnected(now_);
+  EXPECT_EQ(after(watch, 100h), Kind::healthy);
+}
+
 TEST_F(StallWatchTest, FourStepsAreNoHistory) {
   StallWatch watch({});
   run_steps(watch, 5, 10ms);  // four gaps between steps
