@@ -383,7 +383,6 @@ void Supervisor::on_leader_exit(const ExitStatus& status) {
 }
 
 void Supervisor::decide_next() {
-  server_->read_everything();  // its last words
   flush_progress();
   snapshots_->trainer_is_dead();
   // The control page knows steps whose report was still on its way.

@@ -71,10 +71,11 @@ class Run:
     def __init__(self, bitctl, folder, *arguments, env=None, stdin=subprocess.DEVNULL):
         self.bitctl, self.folder = bitctl, pathlib.Path(folder)
         self.output = self.folder / ("bitctl-%d.out" % time.monotonic_ns())
+        # A shell starts what it puts into the background with SIGINT ignored, and that is inherited.
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
                 [bitctl, *map(str, arguments)], cwd=folder, env=environment(self.folder, env), stdin=stdin, stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
 
     @property

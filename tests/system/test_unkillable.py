@@ -36,7 +36,7 @@ def test_a_process_in_state_d_is_named_and_not_started_over(start, tmp_path, bit
     (freezer / "cgroup.procs").write_text(str(helper))
     (freezer / "freezer.state").write_text("FROZEN")
     wait_for(lambda: runs.state(helper) == "D", "state D")
-    os.kill(run.trainer(), signal.SIGKILL)
+    os.kill(run.wait_event("spawned")["pid"], signal.SIGKILL)
     assert run.wait() == 125
     assert len(run.events("spawned")) == 1, "nothing is started over it"
     row = run.events("unkillable")[0]["processes"]
