@@ -254,6 +254,9 @@ class Run:
 
         `at_most`: seconds; after them it counts as hung.
         """
+        if name not in _PHASES:
+            print("bitctl: %r is no phase (%s); taken for busy" % (name, ", ".join(_PHASES)), file=sys.stderr)
+            name, text = "busy", text or name
         before = self._phase
         self._enter({"phase": name, "text": str(text)[:200]}, at_most)
         try:

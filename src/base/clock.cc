@@ -1,5 +1,7 @@
 #include "base/clock.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -17,6 +19,16 @@ int64_t unix_seconds(Wall t) {
 double unix_seconds_precise(Wall t) {
   const auto ms = std::chrono::floor<std::chrono::milliseconds>(t).time_since_epoch().count();
   return static_cast<double>(ms) / 1000.0;
+}
+
+Duration time_asleep() {
+  const auto read = [](clockid_t id) {
+    timespec t{};
+    ::clock_gettime(id, &t);
+    return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+  };
+  const Duration awake = read(CLOCK_MONOTONIC);
+  return read(CLOCK_BOOTTIME) - awake;
 }
 
 double as_seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }

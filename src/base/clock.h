@@ -24,6 +24,9 @@ const Clock& system_clock();
 int64_t unix_seconds(Wall t);
 double unix_seconds_precise(Wall t);
 
+// How long the machine has slept since it started (BOOTTIME − MONOTONIC).
+Duration time_asleep();
+
 double as_seconds(Duration duration);
 // Never more than a hundred years to either side, and 0 for NaN: what comes from a file or a message may be
 // any number.

@@ -180,8 +180,7 @@ void add_attach_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<AttachOptions>();
   CLI::App* command =
       app.add_subcommand("attach", "Show a run that is in progress, as `train` does, until it ends");
-  command->add_option("RUN", options->run,
-                      "Run id, its unique prefix, or folder; the newest run where left out");
+  add_run_argument(*command, options->run);
   command->add_flag("--plain", options->plain, "One line an event also on a terminal");
   command->footer(
       "Ctrl-C asks: stop (s), detach (d), go on (any other key); once more detaches.\n"

@@ -23,6 +23,10 @@ CLI::Option* add_duration_option(CLI::App& app, const std::string& name, std::op
   return app.add_option_function<std::string>(name, parse, help)->type_name("DURATION");
 }
 
+CLI::Option* add_run_argument(CLI::App& app, std::string& run) {
+  return app.add_option("RUN", run, "Run id, its unique prefix, or folder; the newest run where left out");
+}
+
 int complain(const Error& error, int code) {
   for (const std::string& line : split(visible_text(error.message, Newlines::keep), '\n'))
     std::fprintf(stderr, "bitctl: %s\n", line.c_str());

@@ -37,6 +37,9 @@ void add_chat_command(CLI::App& app, Action& action);
 CLI::Option* add_duration_option(CLI::App& app, const std::string& name, std::optional<Duration>& out,
                                  const std::string& help);
 
+// The argument RUN of most commands; empty means the newest run.
+CLI::Option* add_run_argument(CLI::App& app, std::string& run);
+
 // "bitctl: <message>" on stderr, line by line; returns the code.
 int complain(const Error& error, int code);
 

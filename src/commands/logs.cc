@@ -183,8 +183,7 @@ int logs(const LogsOptions& options) {
 void add_logs_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<LogsOptions>();
   CLI::App* command = app.add_subcommand("logs", "What the trainer wrote to stdout and stderr");
-  command->add_option("RUN", options->run,
-                      "Run id, its unique prefix, or folder; the newest run where left out");
+  add_run_argument(*command, options->run);
   command->add_flag("-f,--follow", options->follow, "Go on until the run has ended, across attempts");
   command->add_option("-n,--tail", options->tail, "Only the last N lines")->check(CLI::NonNegativeNumber);
   command->add_option("--attempt", options->attempt, "Of this attempt; the newest where left out")

@@ -65,8 +65,7 @@ void add_restart_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand(
       "restart",
       "End the attempt at its next step boundary, with a checkpoint, and start the next one at once");
-  command->add_option("RUN", options->run,
-                      "Run id, its unique prefix, or folder; the newest run where left out");
+  add_run_argument(*command, options->run);
   command->add_flag("--now", options->now, "Kill the attempt; what it did since the last snapshot is lost");
   command->callback([options, &action] { action = [options] { return after_output(restart(*options)); }; });
 }

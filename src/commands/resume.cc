@@ -44,8 +44,7 @@ void add_resume_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<ResumeOptions>();
   CLI::App* command =
       app.add_subcommand("resume", "Go on with a run that was stopped or died, from its newest checkpoint");
-  command->add_option("RUN", options->run,
-                      "Run id, its unique prefix, or folder; the newest run where left out");
+  add_run_argument(*command, options->run);
   command->add_option("--set", options->overrides, "Override a field of the run's config")
       ->allow_extra_args(false);
   command->add_flag("-d,--detach", options->show.detach,

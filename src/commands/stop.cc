@@ -36,8 +36,7 @@ int stop(const StopOptions& options) {
 void add_stop_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<StopOptions>();
   CLI::App* command = app.add_subcommand("stop", "Stop a run at its next step boundary, with a checkpoint");
-  command->add_option("RUN", options->run,
-                      "Run id, its unique prefix, or folder; the newest run where left out");
+  add_run_argument(*command, options->run);
   command->add_flag("--now", options->now, "Kill it; what it did since the last snapshot is lost");
   command->callback([options, &action] { action = [options] { return after_output(stop(*options)); }; });
 }

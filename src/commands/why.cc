@@ -22,6 +22,8 @@ Json or_null(const std::optional<T>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
+Json or_null(uint64_t bytes) { return bytes == 0 ? Json(nullptr) : Json(bytes); }
+
 Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
 Json object_of(const RunFolder& folder, const Explanation& known) {
@@ -36,8 +38,8 @@ Json object_of(const RunFolder& folder, const Explanation& known) {
           {"code", or_null(failure.code)},
           {"exception", or_null(known.exception)},
           {"frame", or_null(known.frame)},
-          {"memory_peak", or_null(failure.memory_peak)},
-          {"memory_limit", or_null(failure.memory_limit)},
+          {"memory_peak", or_null(failure.memory.peak)},
+          {"memory_limit", or_null(failure.memory.limit)},
           {"did", known.did},
           {"next", known.next},
           {"log", or_null(known.log)}};
@@ -76,8 +78,7 @@ void add_why_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<WhyOptions>();
   CLI::App* command =
       app.add_subcommand("why", "Why a run ended or failed on its way, what bitctl did, and what to try");
-  command->add_option("RUN", options->run,
-                      "Run id, its unique prefix, or folder; the newest run where left out");
+  add_run_argument(*command, options->run);
   command->add_flag("--json", options->json, "The same as one JSON object");
   command->callback([options, &action] { action = [options] { return after_output(why(*options)); }; });
 }

@@ -2,11 +2,9 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <sstream>
 
 #include "base/install_layout.h"
 #include "base/read_file.h"
@@ -16,6 +14,7 @@
 #include "launch/memory.h"
 #include "launch/neighbours.h"
 #include "launch/scope.h"
+#include "watch/memory.h"
 
 namespace bitctl {
 namespace {
@@ -92,10 +91,7 @@ Finding check_memory_files() {
 }
 
 Finding check_memory_room(uint64_t checkpoint) {
-  uint64_t available = 0;
-  std::istringstream lines(read_kernel_file("/proc/meminfo"));
-  for (std::string line; std::getline(lines, line);)
-    if (line.starts_with("MemAvailable:")) available = std::strtoull(line.c_str() + 13, nullptr, 10) * 1024;
+  const uint64_t available = read_memory_state().available_bytes;
   if (available == 0) return {warn, "memory", "/proc/meminfo does not tell what is available", ""};
   return memory_finding(available, MemoryEvidence().since().limit, checkpoint);
 }
@@ -110,22 +106,14 @@ Finding clock_finding(Wall now, Duration asleep) {
   return finding;
 }
 
-Finding check_clock() {
-  const auto read = [](clockid_t id) {
-    timespec time{};
-    ::clock_gettime(id, &time);
-    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
-  };
-  const Duration awake = read(CLOCK_MONOTONIC);
-  return clock_finding(system_clock().wall(), read(CLOCK_BOOTTIME) - awake);
-}
+Finding check_clock() { return clock_finding(system_clock().wall(), time_asleep()); }
 
 Finding stacks_finding(bool py_spy, int ptrace_scope, bool root) {
-  if (!py_spy) return {ok, "stacks", "of a hang: by faulthandler (py-spy is not installed)", ""};
+  if (!py_spy) return {ok, "stacks", "of a hang: told by Python itself (py-spy is not installed)", ""};
   if (ptrace_scope >= 3 || (ptrace_scope >= 1 && !root))
     return {warn, "stacks", fmt::format("py-spy may not look into processes (ptrace_scope {})", ptrace_scope),
-            "stacks come from faulthandler; sysctl kernel.yama.ptrace_scope=0 lets py-spy look too"};
-  return {ok, "stacks", "of a hang: by faulthandler and py-spy", ""};
+            "stacks are told by Python itself; sysctl kernel.yama.ptrace_scope=0 lets py-spy look too"};
+  return {ok, "stacks", "of a hang: told by Python itself, and by py-spy", ""};
 }
 
 Finding check_stacks() {

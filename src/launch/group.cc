@@ -18,7 +18,7 @@ class GroupTree : public Tree {
     std::vector<pid_t> found;
     if (leader_ <= 0) return found;
     for (const auto& [pid, ancestry] : read_ancestry(all_pids()))
-      if (ancestry.group == leader_ && !is_zombie(pid)) found.push_back(pid);
+      if (ancestry.group == leader_ && !ancestry.is_zombie()) found.push_back(pid);
     return found;
   }
 

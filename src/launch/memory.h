@@ -4,14 +4,9 @@
 #include <cstdint>
 #include <string>
 
-namespace bitctl {
+#include "base/memory_use.h"
 
-// In bytes; 0 where it is not known, and where there is no limit.
-struct MemoryUse {
-  uint64_t peak = 0;
-  uint64_t limit = 0;
-  uint64_t oom_kills = 0;  // processes that the kernel killed for want of memory
-};
+namespace bitctl {
 
 class MemoryEvidence {
  public:

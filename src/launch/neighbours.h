@@ -24,7 +24,7 @@ Status give_way(pid_t pid, CpuShares shares);
 
 // The same for this process, as long as the object lives: a chat that computes beside a training. A
 // terminal's session is one autogroup, its shell included, so it gets back what it had; the session of a chat
-// that is killed keeps half until its next chat ends.
+// that is killed keeps half until somebody writes it back.
 class SelfGivesWay {
  public:
   SelfGivesWay();

@@ -13,10 +13,13 @@
 namespace bitctl {
 
 struct Ancestry {
-  char state = 0;
+  char state = 0;  // 'R', 'S', …
   pid_t parent = 0;
   pid_t group = 0;
   pid_t session = 0;
+
+  // It holds nothing any more, and waits for its parent to take note.
+  bool is_zombie() const { return state == 'Z' || state == 'X'; }
 };
 
 std::vector<pid_t> all_pids();

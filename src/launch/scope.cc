@@ -1,10 +1,6 @@
 #include "launch/scope.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -13,13 +9,13 @@
 #include "base/clock.h"
 #include "base/install_layout.h"
 #include "base/text.h"
+#include "launch/ask_program.h"
 #include "launch/cgroup.h"
-#include "launch/spawn.h"
 
 namespace bitctl {
 namespace {
 
-constexpr int kLimitMs = 5000;
+constexpr Duration kLimit = std::chrono::seconds(5);
 
 std::vector<std::string> scope_command(const std::string& systemd_run) {
   return {systemd_run, "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--"};
@@ -64,30 +60,15 @@ Status enter_scope() {
 Status try_scope() {
   const auto systemd_run = find_systemd_run();
   if (!systemd_run) return tl::unexpected(systemd_run.error());
-  SpawnPlan plan;
-  plan.argv = scope_command(*systemd_run);
-  plan.argv.push_back("true");
-  plan.env = current_environment();
-  plan.cwd = std::string("/");  // GCC 12 sees an overflow in the assignment of a literal
-  const Fd said(::memfd_create("bitctl-scope", MFD_CLOEXEC));
-  plan.output = fmt::format("/proc/self/fd/{}", said.get());
-  const auto child = spawn(plan);
-  if (!child) return tl::unexpected(child.error());
-  pollfd ended{child->pidfd.get(), POLLIN, 0};
-  const bool in_time = ::poll(&ended, 1, kLimitMs) == 1;
-  if (!in_time) {
-    ::kill(child->pid, SIGKILL);
-    ::poll(&ended, 1, -1);
-  }
-  const auto status = reap(child->pidfd.get());
-  if (!in_time) return fail(ErrorKind::timeout, "systemd-run does not answer");
-  if (status && *status == ExitStatus{}) return {};
-  char text[200];
-  const ssize_t size = ::pread(said.get(), text, sizeof text, 0);
-  const std::string line = size > 0 ? split(std::string(text, static_cast<size_t>(size)), '\n')[0] : "";
-  return fail(ErrorKind::invalid,
-              "systemd-run gives no scope: " +
-                  (line.empty() ? fmt::format("exit code {}", status ? status->as_exit_code() : 0) : line));
+  auto command = scope_command(*systemd_run);
+  command.push_back("true");
+  const auto answer = ask_program(command, kLimit);
+  if (!answer) return tl::unexpected(answer.error());
+  if (answer->status == ExitStatus{}) return {};
+  return fail(
+      ErrorKind::invalid,
+      "systemd-run gives no scope: " +
+          (answer->line.empty() ? fmt::format("exit code {}", answer->status.as_exit_code()) : answer->line));
 }
 
 void enter_scope_if_needed() {

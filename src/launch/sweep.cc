@@ -63,8 +63,7 @@ class SweepTree : public Tree {
     const auto ancestry = read_ancestry(all_pids());
     std::vector<pid_t> found;
     for (const auto& [pid, own] : ancestry)
-      if (pid != ::getpid() && own.state != 'Z' && own.state != 'X' && !is_kernel_thread(pid, own) &&
-          holds(pid, ancestry))
+      if (pid != ::getpid() && !own.is_zombie() && !is_kernel_thread(pid, own) && holds(pid, ancestry))
         found.push_back(pid);
     return found;
   }

@@ -25,26 +25,14 @@ int attempts_without_progress(const std::vector<AttemptRecord>& attempts) {
   return count;
 }
 
-// Only on evidence: any other SIGKILL may have come from anybody, and the kernel counts others' deaths, too.
 bool ran_out_of_memory(const AttemptRecord& attempt) {
-  if (attempt.hang || !attempt.signalled || attempt.code != SIGKILL) return false;
-  if (attempt.oom_kills > 0) return true;
-  return attempt.memory_limit > 0 &&
-         static_cast<double>(attempt.memory_peak) >= 0.9 * static_cast<double>(attempt.memory_limit);
+  return !attempt.hang && ran_out_of_memory(attempt.memory, attempt.signalled && attempt.code == SIGKILL);
 }
 
 // Once may be a neighbour's fault; a leak that lets the run get on is worth a restart each time.
 bool runs_out_of_memory_again(const std::vector<AttemptRecord>& attempts) {
   return attempts.size() >= 2 && ran_out_of_memory(attempts.back()) &&
          ran_out_of_memory(attempts[attempts.size() - 2]) && !made_progress(attempts.back());
-}
-
-std::string memory_text(const AttemptRecord& attempt) {
-  if (attempt.memory_peak == 0) return {};
-  return attempt.memory_limit == 0
-             ? fmt::format(" ({} at its peak)", format_bytes(attempt.memory_peak))
-             : fmt::format(" ({} at its peak, of {})", format_bytes(attempt.memory_peak),
-                           format_bytes(attempt.memory_limit));
 }
 
 // The same traceback, or the same own exit code, at the same known step, twice in a row.
@@ -83,10 +71,12 @@ std::string describe_end(const AttemptRecord& attempt) {
   if (!attempt.violation.empty()) return attempt.violation;
   if (attempt.non_finite_step)
     return fmt::format("the loss was not finite at step {}", *attempt.non_finite_step);
-  std::string text = attempt.hang                 ? "hung"
-                     : ran_out_of_memory(attempt) ? "ran out of memory and was killed" + memory_text(attempt)
-                     : attempt.signalled          ? "killed by " + signal_name(attempt.code)
-                                                  : fmt::format("exit code {}", attempt.code);
+  const std::string memory = describe(attempt.memory);
+  std::string text = attempt.hang ? "hung"
+                     : ran_out_of_memory(attempt)
+                         ? "ran out of memory and was killed" + (memory.empty() ? "" : " (" + memory + ")")
+                     : attempt.signalled ? "killed by " + signal_name(attempt.code)
+                                         : fmt::format("exit code {}", attempt.code);
   if (attempt.reports_progress) text += fmt::format(" at step {}", attempt.last_step);
   if (!attempt.error.empty()) text += ": " + attempt.error;
   return text;

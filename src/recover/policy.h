@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/memory_use.h"
 
 namespace bitctl {
 
@@ -32,10 +33,7 @@ struct AttemptRecord {
   // The newest complete snapshot, in memory or on disk, when it began and when it ended.
   std::optional<uint64_t> snapshot_before;
   std::optional<uint64_t> snapshot;
-  // Bytes and processes; 0 where unknown, and where there is no limit.
-  uint64_t memory_peak = 0;
-  uint64_t memory_limit = 0;
-  uint64_t oom_kills = 0;  // by the kernel, during the attempt
+  MemoryUse memory;
   std::string error;       // "ValueError: …", the trainer's last exception; empty where unknown
   std::string error_key;   // hash of its traceback
   std::string error_type;  // "ModuleNotFoundError"

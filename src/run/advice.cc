@@ -28,14 +28,13 @@ std::string memory_advice(const AttemptStory& failure) {
   std::string text =
       "a smaller batch (gradient accumulation keeps the effective size), shorter sequences, or "
       "gradient checkpointing";
-  if (failure.memory_peak)
-    text += fmt::format("; it took {} at its peak", format_bytes(*failure.memory_peak));
-  if (failure.memory_peak && failure.memory_limit)
-    text += fmt::format(" of {}", format_bytes(*failure.memory_limit));
-  return text;
+  const std::string took = describe(failure.memory);
+  return took.empty() ? text : text + "; it took " + took;
 }
 
-std::string of_violation(const std::string& reason, const Surroundings& around) {
+constexpr const char* kAgainstNaN = "a lower learning rate, gradient clipping, or data without such items";
+
+std::string of_violation(const std::string& reason, const RunContext& around) {
   if (holds(reason, "loss is "))
     return "a lower learning rate, gradient clipping, or `watchdog: {nan: rollback}`, which goes back to "
            "before it";
@@ -52,7 +51,7 @@ std::string of_violation(const std::string& reason, const Surroundings& around) 
   return {};
 }
 
-std::string of_exception(const Traceback& told, const AttemptStory& failure, const Surroundings& around) {
+std::string of_exception(const Traceback& told, const AttemptStory& failure, const RunContext& around) {
   if (holds(told.exception, "No space left on device"))
     return "the disk is full: make room (`bitctl prune` removes old runs)";
   if (is_one_of(told.exception_type, {"MemoryError", "OutOfMemoryError", "torch.OutOfMemoryError",
@@ -100,7 +99,7 @@ std::string of_exit_code(const AttemptStory& failure) {
 }  // namespace
 
 std::vector<std::string> advice(const Story& story, const AttemptStory& failure, const Traceback& told,
-                                const Surroundings& around) {
+                                const RunContext& around) {
   std::vector<std::string> next;
   const auto add = [&](std::string text) {
     if (!text.empty()) next.push_back(std::move(text));
@@ -110,6 +109,10 @@ std::vector<std::string> advice(const Story& story, const AttemptStory& failure,
         "(checkpoints.keep_last)");
   if (failure.ran_out_of_memory()) {
     add(memory_advice(failure));
+  } else if (failure.non_finite_step) {
+    add(kAgainstNaN);
+    if (holds(story.failure, "again"))
+      add("give run.restore() the position in the data (data=…), so that a roll back can pass over it");
   } else if (!failure.violation.empty()) {
     add(of_violation(failure.violation, around));
   } else if (failure.hang) {
@@ -133,7 +136,7 @@ std::vector<std::string> advice(const Story& story, const AttemptStory& failure,
   return next;
 }
 
-std::string resume_advice(const Story& story, const Surroundings& around) {
+std::string resume_advice(const Story& story, const RunContext& around) {
   if (story.checkpoint_step)
     return fmt::format("`bitctl resume {}` goes on from step {}", around.id, *story.checkpoint_step);
   return fmt::format("`bitctl resume {}` begins again: there is no checkpoint yet", around.id);

@@ -12,9 +12,9 @@ namespace bitctl {
 
 // The most telling first; never empty.
 std::vector<std::string> advice(const Story& story, const AttemptStory& failure, const Traceback& told,
-                                const Surroundings& around);
+                                const RunContext& around);
 
 // "`bitctl resume demo-…` goes on from step 40".
-std::string resume_advice(const Story& story, const Surroundings& around);
+std::string resume_advice(const Story& story, const RunContext& around);
 
 }  // namespace bitctl

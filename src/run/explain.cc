@@ -19,16 +19,11 @@ std::string how_it_ended(const AttemptStory& a) {
     return fmt::format("hung: nothing was heard of it for {}{}",
                        format_duration(from_seconds(a.hang->silent)),
                        a.hang->phase.empty() ? "" : fmt::format(" (phase {})", a.hang->phase));
+  if (a.non_finite_step) return fmt::format("had a loss that was not finite at step {}", *a.non_finite_step);
   const std::string where = a.step ? fmt::format(" at step {}", *a.step) : "";
   if (a.ran_out_of_memory()) return fmt::format("ran out of memory{} and was killed by the kernel", where);
   if (!a.signal.empty()) return fmt::format("was killed by {}{}", a.signal, where);
   return fmt::format("ended with exit code {}{}", a.code.value_or(0), where);
-}
-
-std::string memory_text(const AttemptStory& a) {
-  if (!a.memory_peak) return {};
-  const std::string limit = a.memory_limit ? ", of " + format_bytes(*a.memory_limit) : "";
-  return format_bytes(*a.memory_peak) + " at its peak" + limit;
 }
 
 // What the reason of giving up says beyond the end that it begins with: "the same failure twice at the same
@@ -66,7 +61,7 @@ std::vector<std::string> what_bitctl_did(const Story& story, const AttemptStory&
 }
 
 // Short of an attempt that went wrong.
-std::string what_else(const Story& story, const History& history, const Surroundings& around) {
+std::string what_else(const Story& story, const History& history, const RunContext& around) {
   const bool asked = !story.attempts.empty() && story.attempts.back().asked_to_leave;
   if (around.state == "stopped" && !asked && !story.attempts.empty())
     return fmt::format("the script ended by itself, short of its end: {}", history.pulse.message);
@@ -75,7 +70,7 @@ std::string what_else(const Story& story, const History& history, const Surround
 }
 
 // The supervisor is gone, and it was not its own will.
-std::string end_of_bitctl(const Story& story, const History& history, const Surroundings& around) {
+std::string end_of_bitctl(const Story& story, const History& history, const RunContext& around) {
   if (around.state == "saving") return "bitctl itself was killed; its writer still saves the newest snapshot";
   if (around.state == "dead")
     return fmt::format("{} at step {}, and {} with it",
@@ -86,7 +81,7 @@ std::string end_of_bitctl(const Story& story, const History& history, const Surr
 
 }  // namespace
 
-Explanation explain(const Story& story, const History& history, const Surroundings& around) {
+Explanation explain(const Story& story, const History& history, const RunContext& around) {
   Explanation out{.state = around.state};
   if (std::string end = end_of_bitctl(story, history, around); !end.empty()) {
     out.what = std::move(end);
@@ -107,7 +102,7 @@ Explanation explain(const Story& story, const History& history, const Surroundin
   out.frame = told.frame;
   out.what = fmt::format("attempt {} {}", failure.attempt, how_it_ended(failure));
   if (!told.exception.empty()) out.what += ": " + told.exception;
-  out.memory = memory_text(failure);
+  out.memory = describe(failure.memory);
   out.log = around.log;
   out.did = what_bitctl_did(story, failure);
   if (around.state != "failed") {

@@ -13,7 +13,7 @@
 namespace bitctl {
 
 // What stands beside the history.
-struct Surroundings {
+struct RunContext {
   std::string id;
   std::string state;      // state_of_run()
   bool rebooted = false;  // since its supervisor was last seen
@@ -35,6 +35,6 @@ struct Explanation {
   std::string log;                // empty where nothing failed
 };
 
-Explanation explain(const Story& story, const History& history, const Surroundings& around);
+Explanation explain(const Story& story, const History& history, const RunContext& around);
 
 }  // namespace bitctl

@@ -38,7 +38,7 @@ Result<Explanation> explain_run(const RunFolder& folder) {
   });
   if (!end) return tl::unexpected(end.error());
   const Json facts = facts_of(folder);
-  Surroundings around;
+  RunContext around;
   around.id = folder.id();
   around.state = state_of_run(folder, history);
   around.rebooted = history.supervisor.boot_id != boot_id();

@@ -7,20 +7,17 @@ namespace bitctl {
 namespace {
 
 constexpr uint64_t kStoppedCode = 75;
-constexpr double kNearTheLimit = 0.9;
 
 }  // namespace
 
 bool AttemptStory::went_wrong() const {
-  if (!violation.empty() || !spawn_failure.empty() || hang) return true;
+  if (!violation.empty() || !spawn_failure.empty() || hang || non_finite_step) return true;
   if (!has_ended || asked_to_leave) return false;
   return !signal.empty() || (code && *code != 0 && *code != kStoppedCode);
 }
 
 bool AttemptStory::ran_out_of_memory() const {
-  if (oom_kills > 0) return true;
-  return signal == "SIGKILL" && memory_peak && memory_limit && *memory_limit > 0 &&
-         static_cast<double>(*memory_peak) >= kNearTheLimit * static_cast<double>(*memory_limit);
+  return !hang && bitctl::ran_out_of_memory(memory, signal == "SIGKILL");
 }
 
 AttemptStory& Story::attempt_of(const Json& row) {
@@ -61,13 +58,13 @@ void Story::apply(const Json& row) {
     a.has_ended = true;
     a.signal = get_text(row, "signal");
     a.code = get_unsigned(row, "code");
-    a.memory_peak = get_unsigned(row, "memory_peak");
-    a.memory_limit = get_unsigned(row, "memory_limit");
-    a.oom_kills = get_unsigned(row, "oom_kills").value_or(0);
+    a.memory = {get_unsigned(row, "memory_peak").value_or(0), get_unsigned(row, "memory_limit").value_or(0),
+                get_unsigned(row, "oom_kills").value_or(0)};
   } else if (kind == "waiting") {
     ++restarts;
   } else if (kind == "rolled_back") {
     rolled_back = step;
+    attempt_of(row).non_finite_step = get_unsigned(row, "from");
   } else if (kind == "checkpoint_bad") {
     if (step) bad_checkpoints.push_back(*step);
   } else if (kind == "committed") {

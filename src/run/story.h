@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/memory_use.h"
 #include "base/strict_json.h"
 
 namespace bitctl {
@@ -30,14 +31,13 @@ struct AttemptStory {
   std::string violation;
   std::string spawn_failure;
   std::optional<Hang> hang;
-  bool stacks = false;          // the stacks of its threads were recorded
-  bool asked_to_leave = false;  // by a stop or a restart
-  std::optional<uint64_t> memory_peak;
-  std::optional<uint64_t> memory_limit;
-  uint64_t oom_kills = 0;
+  bool stacks = false;                      // the stacks of its threads were recorded
+  bool asked_to_leave = false;              // by a stop or a restart
+  std::optional<uint64_t> non_finite_step;  // whose loss bitctl rolled the attempt back for
+  MemoryUse memory;
 
   bool went_wrong() const;
-  bool ran_out_of_memory() const;  // on evidence alone
+  bool ran_out_of_memory() const;
 };
 
 struct Story {

@@ -146,15 +146,13 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
     finish_asked_ = true;
     // From here on the disk decides how long it takes.
     finish_needs_model_ = get_flag(message, "model");
-    if (finish_needs_model_)
-      enter_last_phase(std::nullopt);
-    else
-      enter_last_phase(kLastWords);
+    hang_watch_.stall().ends(finish_needs_model_ ? std::nullopt : std::optional(StallWatch::kFirstTime),
+                             loop_.now());
     model_published_ = false;
     flush_progress();
     record("finishing", {{"step", get_unsigned(message, "step").value_or(0)}});
   } else if (type == "bye") {
-    enter_last_phase(kLastWords);
+    hang_watch_.stall().ends(StallWatch::kFirstTime, loop_.now());
   } else if (type == "silent") {
     hang_watch_.stall().disconnected(loop_.now());
   } else if (type == "stopping") {
@@ -237,11 +235,9 @@ void Supervisor::on_progress(const Json& message) {
   last_reported_ = progress->step;
   now_.reports_progress = true;
   now_.last_step = progress->step;
-  // It trains on after run.finish().
-  if (std::exchange(in_last_phase_, false))
-    hang_watch_.stall().enter(Phase::train, std::nullopt, loop_.now());
   hang_watch_.stall().step(progress->step, loop_.now());
-  if (progress->total_steps && progress->step >= *progress->total_steps) enter_last_phase(kLastWords);
+  if (progress->total_steps && progress->step >= *progress->total_steps)
+    hang_watch_.stall().ends(StallWatch::kFirstTime, loop_.now());
   take_progress(*progress);
 }
 
@@ -252,12 +248,6 @@ void Supervisor::on_non_finite(const Json& message) {
   now_.non_finite_step = get_unsigned(message, "step").value_or(0);
   data_after_ = message.contains("data") ? message["data"] : Json();
   feed(Event::diverged);
-}
-
-// What is left to do after finish() and at the end of the interpreter: no steps, and yet no hang.
-void Supervisor::enter_last_phase(std::optional<Duration> at_most) {
-  in_last_phase_ = true;
-  hang_watch_.stall().enter(Phase::busy, at_most, loop_.now());
 }
 
 // The control page holds it as well, where no message gets through to us.
@@ -278,6 +268,9 @@ void Supervisor::on_phase(const Json& message) {
   const auto phase = phase_from(get_text(message, "phase"));
   if (!phase) return;
   enter_phase();
+  // A script that evaluates every step does not fill the disk with it.
+  if (last_phase_row_ && loop_.now() - *last_phase_row_ < ProgressRows::kPace) return;
+  last_phase_row_ = loop_.now();
   const std::string text = shortened(get_text(message, "text"), 200);
   Json fields = {{"phase", name_of(*phase)}};
   if (!text.empty()) fields["text"] = text;

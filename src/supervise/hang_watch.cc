@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
-#include <time.h>
 
 #include <algorithm>
 
@@ -19,20 +18,12 @@ constexpr Duration kStacksLimit = seconds(2);
 constexpr size_t kMostSpied = 8;                          // processes of the tree that are not connected
 constexpr Duration kLastStacksLimit = milliseconds(300);  // once more, before it is killed
 
-Duration clock_now(clockid_t clock) {
-  timespec t{};
-  ::clock_gettime(clock, &t);
-  return seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
-}
-
-Duration slept_so_far() { return clock_now(CLOCK_BOOTTIME) - clock_now(CLOCK_MONOTONIC); }
-
 }  // namespace
 
 void HangWatch::begin_attempt() {
   end_attempt();
   woken_ = extended_ = false;
-  slept_ = slept_so_far();
+  slept_ = time_asleep();
   stall_.begin_attempt(loop_.now());
   look_again();
 }
@@ -54,7 +45,7 @@ void HangWatch::look() {
   const Mono now = loop_.now();
   // Time in which we ourselves, or the whole machine, did not run.
   if (now - due_ > kLate) stall_.excuse(now - due_ + kLookEvery);
-  if (const Duration slept = slept_so_far(); slept - slept_ > kLate) {
+  if (const Duration slept = time_asleep(); slept - slept_ > kLate) {
     stall_.excuse(stall_.judge(now).silent);
     slept_ = slept;
   }
@@ -120,7 +111,8 @@ void HangWatch::consider(const StallVerdict& verdict) {
     const uint64_t generation = generation_;
     callbacks_.catch_up();
     if (generation != generation_) return;
-    if (stall_.judge(loop_.now()).kind != StallVerdict::Kind::hung) return look_again();
+    if (!stacks_.has_signalled() && stall_.judge(loop_.now()).kind != StallVerdict::Kind::hung)
+      return look_again();
     callbacks_.record("hang", {{"phase", name_of(verdict.phase)},
                                {"silent", as_seconds(verdict.silent)},
                                {"limit", as_seconds(verdict.limit)}});

@@ -5,11 +5,10 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "base/install_layout.h"
+#include "base/read_file.h"
 #include "base/seqpacket.h"
 #include "base/text.h"
 #include "base/visible_text.h"
@@ -172,8 +171,7 @@ void Spare::close_link() {
 bool has_command_line(pid_t pid, const std::vector<std::string>& argv) {
   std::string wanted;
   for (const std::string& word : argv) wanted += word + '\0';
-  std::ifstream file(fmt::format("/proc/{}/cmdline", pid), std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(file), {}) == wanted;
+  return read_kernel_file(fmt::format("/proc/{}/cmdline", pid)) == wanted;
 }
 
 }  // namespace bitctl

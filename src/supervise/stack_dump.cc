@@ -68,6 +68,7 @@ void StackDump::take(Manner manner, const std::vector<pid_t>& others, Duration l
   deadline_ = loop_.now() + limit;
   patience_ = loop_.now() + limit / 2;
   insists_ = manner == Manner::insist;
+  signalled_ = false;
   for (auto& [client, source] : sources_) {
     source.from = size_of(source.memory.get());
     if (source.ready) ::eventfd_write(source.request.get(), 1);
@@ -94,7 +95,7 @@ void StackDump::look() {
     insists_ = false;
     for (const auto& [client, source] : sources_)
       if (source.ready && size_of(source.memory.get()) == source.from)
-        ::syscall(SYS_pidfd_send_signal, source.pidfd.get(), signal(), nullptr, 0);
+        signalled_ |= ::syscall(SYS_pidfd_send_signal, source.pidfd.get(), signal(), nullptr, 0) == 0;
   }
   if (is_complete() || loop_.now() >= deadline_) {
     auto stacks = collect();

@@ -42,6 +42,8 @@ class StackDump {
   // has arrived. A dump that is under way is given up.
   void take(Manner manner, const std::vector<pid_t>& others, Duration limit, Done done);
   void cancel();
+  // The last dump took the signal: whoever got it must not live on.
+  bool has_signalled() const { return signalled_; }
 
  private:
   struct Source {
@@ -65,6 +67,7 @@ class StackDump {
   Mono deadline_;
   Mono patience_;  // then the signal follows
   bool insists_ = false;
+  bool signalled_ = false;
   Done done_;
   EventLoop::TimerId timer_ = 0;
 };

@@ -114,13 +114,13 @@ Result<int> Supervisor::run() {
           .on_finished =
               [this](uint64_t step) {
                 model_published_ = true;
-                enter_last_phase(kLastWords);
+                hang_watch_.stall().ends(StallWatch::kFirstTime, loop_.now());
                 record("model", {{"step", step}, {"path", held_.folder.model()}});
                 server_->send(server_->leader(), {{"type", "finished"}, {"step", step}});
               },
           .on_finish_failed =
               [this](const std::string& reason) {
-                enter_last_phase(kLastWords);
+                hang_watch_.stall().ends(StallWatch::kFirstTime, loop_.now());
                 record("model_failed", {{"reason", reason}});
                 server_->send(server_->leader(), {{"type", "finish_failed"}, {"reason", reason}});
               },
@@ -237,7 +237,7 @@ void Supervisor::start_attempt() {
   recorder_->set_attempt(attempt);
   now_ = AttemptRecord{.attempt = attempt};
   now_.snapshot_before = snapshots_->newest_step();
-  leader_seen_ = in_last_phase_ = false;
+  leader_seen_ = false;
   phases_seen_ = bitctl_load32(&snapshots_->control().phase_count);
   welcomed_.clear();
   begin_from_newest();
@@ -310,7 +310,7 @@ void Supervisor::ask_to_leave() {
 // The process may live on, but nothing will be heard of it any more.
 void Supervisor::on_gone(const TrainerServer::Client& client) {
   hang_watch_.stacks().forget(client.id);
-  if (client.hello.role == "trainer" && client.hello.rank == 0 && !in_last_phase_ && trainer_runs())
+  if (client.hello.role == "trainer" && client.hello.rank == 0 && trainer_runs())
     hang_watch_.stall().disconnected(loop_.now());
 }
 
@@ -371,13 +371,11 @@ void Supervisor::on_leader_exit(const ExitStatus& status) {
     fields["signal"] = signal_name(status.code);
   else
     fields["code"] = status.code;
-  const MemoryUse memory = trainer_.tree()->memory();
-  now_.memory_peak = std::max(memory.peak, status.peak_rss);
-  now_.memory_limit = memory.limit;
-  now_.oom_kills = memory.oom_kills;
-  if (now_.memory_peak > 0) fields["memory_peak"] = now_.memory_peak;
-  if (now_.memory_limit > 0) fields["memory_limit"] = now_.memory_limit;
-  if (now_.oom_kills > 0) fields["oom_kills"] = now_.oom_kills;
+  MemoryUse& memory = now_.memory = trainer_.tree()->memory();
+  memory.peak = std::max(memory.peak, status.peak_rss);
+  if (memory.peak > 0) fields["memory_peak"] = memory.peak;
+  if (memory.limit > 0) fields["memory_limit"] = memory.limit;
+  if (memory.oom_kills > 0) fields["oom_kills"] = memory.oom_kills;
   record("exited", fields);
   feed(Event::leader_exited);
 }

@@ -35,9 +35,6 @@ struct SupervisorView {
   std::function<void(const std::string&)> on_notice = [](const std::string&) {};
 };
 
-// What is left to do after the last step, after finish(), and at the end of the interpreter may take so long.
-constexpr Duration kLastWords = std::chrono::minutes(30);
-
 class Supervisor {
  public:
   // `run` holds the locks. Signals SIGINT, SIGTERM, SIGHUP and SIGCHLD must be blocked; `signals` is their
@@ -82,7 +79,6 @@ class Supervisor {
   void on_non_finite(const Json& message);
   void on_phase(const Json& message);
   void enter_phase();
-  void enter_last_phase(std::optional<Duration> at_most);
   void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
   void take_progress(const Progress& progress);
   void on_arena(int request, uint32_t gen, const std::string& failure);
@@ -142,8 +138,8 @@ class Supervisor {
   uint64_t widest_report_gap_ = 0;  // steps between two reports, over the whole run
   std::optional<uint64_t> last_reported_;
   bool finish_asked_ = false;
-  bool in_last_phase_ = false;
   uint32_t phases_seen_ = 0;
+  std::optional<Mono> last_phase_row_;
   bool finish_needs_model_ = false;
   bool model_published_ = false;
   ProgressRows progress_;

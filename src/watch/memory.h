@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
+#include <string>
 
 namespace bitctl {
 
@@ -13,6 +13,6 @@ struct MemoryState {
 
 MemoryState read_memory_state();
 // From the texts of /proc/meminfo and /proc/pressure/memory; either may be empty.
-MemoryState memory_state_from(std::string_view meminfo, std::string_view pressure);
+MemoryState memory_state_from(const std::string& meminfo, const std::string& pressure);
 
 }  // namespace bitctl

@@ -5,12 +5,10 @@
 namespace bitctl {
 namespace {
 
-using std::chrono::minutes;
 using std::chrono::seconds;
 
 constexpr Duration kLeastSuspicion = seconds(2);
 constexpr Duration kLeastStall = seconds(60);
-constexpr Duration kFirstTime = minutes(30);
 
 constexpr std::pair<Phase, std::string_view> kNames[] = {{Phase::init, "init"},
                                                          {Phase::train, "train"},
@@ -31,7 +29,7 @@ std::optional<Phase> phase_from(std::string_view name) {
 void StallWatch::begin_attempt(Mono now) {
   phase_ = Phase::init;
   at_most_.reset();
-  connected_ = resumes_ = false;
+  connected_ = resumes_ = ends_ = false;
   last_step_.reset();
   last_sign_ = now;
   gap_count_ = 0;
@@ -49,7 +47,13 @@ void StallWatch::connected(Mono now) {
   mark(now);
 }
 
+void StallWatch::ends(std::optional<Duration> at_most, Mono now) {
+  enter(Phase::busy, at_most, now);
+  ends_ = true;
+}
+
 void StallWatch::disconnected(Mono now) {
+  if (ends_) return;  // as it should
   mark(now);
   connected_ = false;
   phase_ = Phase::init;
@@ -69,6 +73,7 @@ void StallWatch::step(uint64_t step, Mono now) {
     if (phase_ == Phase::eval) mark(now);
     return;
   }
+  if (ends_) enter(Phase::train, std::nullopt, now);
   const bool first = !last_step_ || step < *last_step_;
   last_step_ = step;
   const Duration gap = now - last_sign_;
@@ -89,6 +94,7 @@ void StallWatch::enter(Phase phase, std::optional<Duration> at_most, Mono now) {
   mark(now);
   if (phase_ != Phase::init) known_.insert(phase_);
   // Back at work, it has learned what it had learned.
+  ends_ = false;
   phase_ = phase == Phase::train && gap_count_ < kLearned ? Phase::init : phase;
   at_most_ = at_most;
 }

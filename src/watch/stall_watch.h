@@ -57,6 +57,9 @@ class StallWatch {
   void made(uint64_t step, Mono when);
   // `at_most`: how long the script says it may take; a phase `busy` without it may take any time.
   void enter(Phase phase, std::optional<Duration> at_most, Mono now);
+  // No more steps are to come: it has made the last one, saves the finished model, or leaves. That may take
+  // `at_most`; nothing: as long as the disk wants. A step that comes all the same leads back.
+  void ends(std::optional<Duration> at_most, Mono now);
   // Life of another kind: a status of its own, output of a script that reports nothing.
   void sign(Mono now);
   // Time in which nobody could get on, or could be heard: the machine or we ourselves slept.
@@ -68,6 +71,9 @@ class StallWatch {
   Phase phase() const { return phase_; }
   // Grows with every sign of life.
   uint64_t signs() const { return signs_; }
+
+  // What this run has not been through yet may take so long, and what is left to do after the last step.
+  static constexpr Duration kFirstTime = std::chrono::minutes(30);
 
  private:
   static constexpr size_t kWindow = 128;
@@ -87,6 +93,7 @@ class StallWatch {
   uint64_t signs_ = 0;
   Phase phase_ = Phase::init;
   bool resumes_ = false;
+  bool ends_ = false;
   std::optional<Duration> at_most_;
   bool connected_ = false;
   std::optional<uint64_t> last_step_;

@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <memory>
+#include <sstream>
 
 #include "base/process_id.h"
+#include "base/read_file.h"
+#include "watch/pressure.h"
 
 namespace bitctl {
 namespace {
@@ -16,31 +18,21 @@ constexpr double kStarved = 50;        // percent
 constexpr uint64_t kAtWork = 1 << 20;  // bytes of a silence in which somebody saves or loads
 constexpr int kMaxThreads = 64;
 
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
+std::string word_in(const std::string& path) {
+  std::string text = read_kernel_file(path);
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
 }
 
 // By the function that its prisoners wait in.
-bool is_in_old_freezer(pid_t pid) {
-  return first_line(fmt::format("/proc/{}/wchan", pid)) == "__refrigerator";
-}
+bool is_in_old_freezer(pid_t pid) { return word_in(fmt::format("/proc/{}/wchan", pid)) == "__refrigerator"; }
 
 uint64_t io_bytes(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/io", pid));
   uint64_t sum = 0, value = 0;
-  for (std::string key; file >> key >> value;)
+  std::istringstream text(read_kernel_file(fmt::format("/proc/{}/io", pid)));
+  for (std::string key; text >> key >> value;)
     if (key == "read_bytes:" || key == "write_bytes:") sum += value;
   return sum;
-}
-
-double cpu_pressure() {
-  double percent = 0;
-  const std::string line = first_line("/proc/pressure/cpu");
-  std::sscanf(line.c_str(), "some avg10=%lf", &percent);
-  return percent;
 }
 
 }  // namespace
@@ -50,7 +42,7 @@ Surroundings look_around(const std::vector<pid_t>& pids) {
   for (const pid_t pid : pids)
     if (state_of(pid) == 'T') around.stopped.push_back(pid);
   around.frozen = std::any_of(pids.begin(), pids.end(), is_in_old_freezer);
-  around.cpu_pressure = cpu_pressure();
+  around.cpu_pressure = read_pressure("cpu");
   for (const pid_t pid : pids) around.io_bytes += io_bytes(pid);
   return around;
 }
@@ -71,10 +63,10 @@ std::string describe_threads(pid_t pid) {
   while (const dirent* entry = tasks ? ::readdir(tasks.get()) : nullptr) {
     if (entry->d_name[0] == '.' || ++count > kMaxThreads) continue;
     const std::string task = folder + "/" + entry->d_name;
-    const std::string stat = first_line(task + "/stat");
+    const std::string stat = word_in(task + "/stat");
     const size_t close = stat.rfind(") ");
-    const std::string wchan = first_line(task + "/wchan");
-    text += fmt::format("{}{} {} {} {}", text.empty() ? "" : "; ", first_line(task + "/comm"), entry->d_name,
+    const std::string wchan = word_in(task + "/wchan");
+    text += fmt::format("{}{} {} {} {}", text.empty() ? "" : "; ", word_in(task + "/comm"), entry->d_name,
                         close == std::string::npos ? '?' : stat[close + 2],
                         wchan.empty() || wchan == "0" ? "-" : wchan);
   }

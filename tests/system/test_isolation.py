@@ -30,7 +30,7 @@ def left_of(run):
 @needs_cgroups
 def test_bitctl_and_its_writer_are_in_a_leaf_of_their_own(start, tmp_path):
     own = cgroup_of(os.getpid())
-    run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": "cgroup"})
+    run = start("train", runs.config(tmp_path, "crowd.py"), env={"BITCTL_ISOLATION": "cgroup"})
     run.wait_log("tree is up")
     supervisor, trainer = cgroup_of(run.process.pid), cgroup_of(run.trainer())
     folder = supervisor.rpartition("/")[0]
@@ -47,7 +47,7 @@ def test_bitctl_and_its_writer_are_in_a_leaf_of_their_own(start, tmp_path):
 @needs_cgroups
 @pytest.mark.parametrize("end", ["well", "supervisor killed"])
 def test_no_cgroup_stays(start, tmp_path, end):
-    run = start("train", runs.config(tmp_path, "hostile.py", ["tree" if end != "well" else "exit0"]), env={"BITCTL_ISOLATION": "cgroup"})
+    run = start("train", runs.config(tmp_path, *(["hostile.py", ["exit0"]] if end == "well" else ["crowd.py"])), env={"BITCTL_ISOLATION": "cgroup"})
     if end != "well":
         run.wait_log("tree is up")
         assert left_of(run), "control: it is found while it is there"

@@ -39,7 +39,7 @@ def gone(pids):
 
 
 def test_a_hostile_tree_dies_with_its_leader(level, start, tmp_path):
-    run = start("train", "--no-restart", runs.config(tmp_path, "hostile.py", ["tree"]))
+    run = start("train", "--no-restart", runs.config(tmp_path, "crowd.py"))
     pids = tree_is_up(run)
     assert run.events("supervising")[0]["isolation"] == level
     os.kill(run.trainer(), signal.SIGKILL)
@@ -50,7 +50,7 @@ def test_a_hostile_tree_dies_with_its_leader(level, start, tmp_path):
 
 def test_by_its_process_group_alone_it_leaks(start, tmp_path):
     """The control: what the levels are for."""
-    run = start("train", "--no-restart", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": "group"})
+    run = start("train", "--no-restart", runs.config(tmp_path, "crowd.py"), env={"BITCTL_ISOLATION": "group"})
     pids = tree_is_up(run)
     assert run.events("supervising")[0]["isolation"] == "group"
     os.kill(run.trainer(), signal.SIGKILL)
@@ -59,7 +59,7 @@ def test_by_its_process_group_alone_it_leaks(start, tmp_path):
 
 
 def test_a_hostile_tree_dies_with_its_supervisor(level, start, tmp_path):
-    run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]))
+    run = start("train", runs.config(tmp_path, "crowd.py"))
     pids = tree_is_up(run)
     run.process.kill()
     run.process.wait()
@@ -69,7 +69,7 @@ def test_a_hostile_tree_dies_with_its_supervisor(level, start, tmp_path):
 
 
 def test_a_second_ctrl_c_ends_it_at_once(level, start, tmp_path):
-    run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]))
+    run = start("train", runs.config(tmp_path, "crowd.py"))
     pids = tree_is_up(run)
     run.process.send_signal(signal.SIGINT)
     run.wait_event("stop_requested")
@@ -94,7 +94,7 @@ def test_a_deaf_trainer_is_killed_after_the_grace(level, start, tmp_path):
 
 
 def test_what_supervisor_and_writer_left_is_swept_by_the_next_start(start, tmp_path):
-    run = start("train", runs.config(tmp_path, "hostile.py", ["tree"]), env={"BITCTL_ISOLATION": "sweep"})
+    run = start("train", runs.config(tmp_path, "crowd.py"), env={"BITCTL_ISOLATION": "sweep"})
     pids = tree_is_up(run)
     writer = run.writer()
     os.kill(run.process.pid, signal.SIGSTOP)

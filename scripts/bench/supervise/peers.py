@@ -9,9 +9,13 @@ import pathlib
 import select
 import signal
 import subprocess
+import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+import runs  # noqa: E402
+
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
 BITCTL = str(ROOT / "build" / "bitctl")
 HOME = ROOT / "build" / "bench"
@@ -121,12 +125,20 @@ def command_of(name, folder, fifo, kind):
     raise ValueError(name)
 
 
-def runs_on(pid):
-    """True for a process that is there; a zombie runs no more."""
-    try:
-        return pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+class Process:
+    """One whose cost is taken."""
+
+    def __init__(self, name, pid):
+        self.name, self.pid = name, pid
+
+    def cpu_seconds(self):
+        """Of all its threads, from the scheduler's own count."""
+        tasks = pathlib.Path("/proc/%d/task" % self.pid).glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+    def megabytes(self):
+        status = pathlib.Path("/proc/%d/status" % self.pid).read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 class Side:
@@ -170,18 +182,12 @@ class Side:
         self.hear()
         return (self.heard - begun) * 1e3
 
-    def cpu_seconds(self):
-        """Of all its threads, from the scheduler's own count."""
-        tasks = pathlib.Path("/proc/%d/task" % self.launcher.pid).glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
-
-    def megabytes(self):
-        status = pathlib.Path("/proc/%d/status" % self.launcher.pid).read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    def process(self):
+        return Process(self.name, self.launcher.pid)
 
     def leaked(self):
         """Helpers of dead leaders that run on; the last leader is alive."""
-        return sum(runs_on(pid) for pid in self.helpers[:-HELPERS])
+        return sum(runs.alive(pid) for pid in self.helpers[:-HELPERS])
 
     def end(self):
         self.launcher.send_signal(signal.SIGTERM)

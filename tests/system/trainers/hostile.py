@@ -30,24 +30,6 @@ elif KIND == "memory":
     run = bitctl.init()
     run.progress(step=3, total_steps=10, epoch=0.5, total_epochs=2, loss=0.75)
     raise MemoryError("out of memory")
-elif KIND == "tree":  # children, sessions of their own, deaf and stopped ones, a double fork, 50 forks/s; waits to be killed
-    if os.fork() == 0:
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while True:
-            if os.fork() == 0:
-                time.sleep(0.5)
-                os._exit(0)
-            time.sleep(0.02)
-    children = [helper(), helper("session"), helper("deaf", "session"), helper("session")]
-    os.kill(children[3].pid, signal.SIGSTOP)
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            time.sleep(600)
-        os._exit(0)
-    print("tree is up", flush=True)
-    time.sleep(600)
 elif KIND == "leaves":  # ends well, and leaves a helper behind
     helper("session")
 elif KIND == "deaf":  # ignores SIGTERM

@@ -136,21 +136,21 @@ TEST(Policy, OneThatConnectedAndMadeNoStepFailedAtAKnownStep) {
 
 TEST(Policy, OutOfMemoryIsRetriedOnceAndOnlyBelievedOnEvidence) {
   auto a = killed_at(5, std::nullopt);
-  a.memory_peak = 950;
-  a.memory_limit = 1000;
+  a.memory.peak = 950;
+  a.memory.limit = 1000;
   EXPECT_EQ(decide_now({a}).kind, Kind::restart);
   EXPECT_EQ(decide_now({a}).reason,
             "ran out of memory and was killed (950 B at its peak, of 1000 B) at step 5");
   EXPECT_EQ(decide_now({a, a}).kind, Kind::give_up);
   EXPECT_EQ(decide_now({a, a}).exit_code, 137);
   auto counted = killed_at(5, std::nullopt);
-  counted.oom_kills = 1;
+  counted.memory.oom_kills = 1;
   EXPECT_EQ(decide_now({a, counted}).kind, Kind::give_up);
   auto neighbours = exited(1, 5);
-  neighbours.oom_kills = 1;
+  neighbours.memory.oom_kills = 1;
   EXPECT_EQ(decide_now({counted, neighbours}).reason, "exit code 1 at step 5") << "somebody else was killed";
   auto little = a;
-  little.memory_peak = 890;
+  little.memory.peak = 890;
   EXPECT_EQ(decide_now({a, little}).kind, Kind::restart) << "any other SIGKILL";
   EXPECT_EQ(decide_now({little}).reason, "killed by SIGKILL at step 5");
   auto leak = a;

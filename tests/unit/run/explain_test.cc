@@ -21,7 +21,7 @@ struct Row {
   Json fields = Json::object();
 };
 
-Explanation explain_rows(const std::vector<Row>& rows, Surroundings around) {
+Explanation explain_rows(const std::vector<Row>& rows, RunContext around) {
   Story story;
   History history;
   for (const Row& given : rows) {
@@ -39,7 +39,7 @@ Explanation explain_rows(const std::vector<Row>& rows, Surroundings around) {
 
 // A run that bitctl gave up after an attempt that ended as `end` says.
 Explanation failed_with(std::vector<Row> end, const std::string& reason, int code = 1,
-                        Surroundings around = {}) {
+                        RunContext around = {}) {
   std::vector<Row> rows = {{"supervising", 0, {{"pid", 1}}}, {"spawned", 1}, {"progress", 1, {{"step", 42}}}};
   rows.insert(rows.end(), end.begin(), end.end());
   rows.push_back({"failed", 1, {{"reason", reason}, {"exit_code", code}}});
@@ -54,6 +54,15 @@ Row killed(const char* signal, Json more = Json::object()) {
 
 Row error(const std::string& type, const std::string& text) {
   return {"error", 1, {{"exception", text}, {"exception_type", type}, {"frame", "train.py:31 in main"}}};
+}
+
+TEST(Explain, ARollBackThatWasGivenUpIsTheLossesFaultAndNotTheKills) {
+  const Explanation told = failed_with({killed("SIGKILL"), {"rolled_back", 1, {{"from", 43}, {"step", 40}}}},
+                                       "the loss was not finite at step 43 again, though it was rolled back");
+  EXPECT_EQ(told.what, "attempt 1 had a loss that was not finite at step 43");
+  EXPECT_THAT(told.next, Contains(HasSubstr("learning rate")));
+  EXPECT_THAT(told.next, Contains(HasSubstr("data=")));
+  EXPECT_THAT(told.next, Not(Contains(HasSubstr("whoever sent it"))));
 }
 
 TEST(Explain, WhereNothingFailedItSaysSo) {
@@ -113,7 +122,7 @@ INSTANTIATE_TEST_SUITE_P(
              {killed("SIGKILL", {{"memory_peak", 9 * kGiB}, {"memory_limit", 10 * kGiB}})},
              "",
              "ran out of memory at step 42",
-             "it took 9.0 GiB at its peak of 10.0 GiB"},
+             "it took 9.0 GiB at its peak, of 10.0 GiB"},
         Case{"oom_kill",
              {killed("SIGKILL", {{"memory_peak", 5 * kGiB}, {"oom_kills", 1}})},
              "",
@@ -284,7 +293,7 @@ TEST(Explain, TheEndOfBitctlItself) {
 }
 
 TEST(Explain, AScriptThatTellsBitctlNothingIsReadFromItsLog) {
-  Surroundings around;
+  RunContext around;
   around.log_tail =
       "Traceback (most recent call last):\n  File \"/u/bare.py\", line 3, in <module>\nKeyError: 'x'\n";
   const Explanation out = failed_with({{"exited", 1, {{"code", 1}}}}, "", 1, around);

@@ -210,6 +210,19 @@ TEST_F(StallWatchTest, LostTimeIsExcused) {
   EXPECT_EQ(after(watch, 1h + 60s), Kind::hung);
 }
 
+TEST_F(StallWatchTest, AfterTheLastStepThereIsTimeAndAStepLeadsBack) {
+  StallWatch watch({true, 10s});
+  run_steps(watch, 10, 100ms);
+  watch.ends(StallWatch::kFirstTime, now_);
+  watch.disconnected(now_);
+  EXPECT_EQ(after(watch, 29min), Kind::healthy);
+  EXPECT_EQ(after(watch, 30min), Kind::hung);
+  more_steps(watch, 11, 1, 100ms);
+  EXPECT_EQ(after(watch, 10s), Kind::hung) << "it trains on after finish()";
+  watch.ends(std::nullopt, now_);
+  EXPECT_EQ(after(watch, 100h), Kind::healthy) << "the disk decides";
+}
+
 TEST_F(StallWatchTest, OffIsOff) {
   StallWatch watch({false, {}});
   run_steps(watch, 10, 100ms);
