@@ -156,6 +156,7 @@ class Run:
             self._link.send_patiently({"type": "stacks_ready"})
         self._resume = welcome.get("resume")
         self._watch_non_finite = bool(welcome.get("watch_non_finite"))
+        self._is_rolled_back = False
         self._due = Due(welcome.get("checkpoint_policy") or {})
         self._modules_wanted = bool(welcome.get("modules_wanted"))
         self._environ, self._resident = dict(os.environ), modules.resident_bytes()
@@ -238,7 +239,7 @@ class Run:
 
     def _tell_non_finite(self, step):
         """Once: where the data went on, so that a rolled back attempt passes over what led here."""
-        self._watch_non_finite = False
+        self._watch_non_finite, self._is_rolled_back = False, True
         self._send_pending()
         message = {"type": "non_finite", "step": step}
         data = (self._objects or {}).get("data")
@@ -409,6 +410,8 @@ class Run:
     def _take(self, step, final, patient):
         """Copies one snapshot; False where no slot of a fitting arena is free. `patient` waits for one, unless there is
         no memory for it."""
+        if self._is_rolled_back:
+            return False  # it would push a good one out of its slot
         while True:
             started = time.monotonic()
             files = snapshot.collect(self._objects, self._facts(step))

@@ -73,6 +73,28 @@ uint64_t MemoryEvidence::limit() const {
   return lowest < kNoLimit ? lowest : 0;
 }
 
+std::optional<uint64_t> MemoryEvidence::room() const {
+  std::optional<uint64_t> least;
+  const auto consider = [&](uint64_t limit, uint64_t used, uint64_t cache) {
+    if (limit == 0 || limit >= kNoLimit) return;
+    const uint64_t taken = used - std::min(used, cache);
+    const uint64_t room = limit - std::min(limit, taken);
+    least = std::min(room, least.value_or(room));
+  };
+  if (!counter_.empty()) {
+    for (std::string at = counter_; at.size() > 1 && at.starts_with(places_.mount); at = folder_of(at))
+      consider(number_in(at + "/memory.max"), number_in(at + "/memory.current"),
+               cgroup_file_value(at + "/memory.stat", "inactive_file") +
+                   cgroup_file_value(at + "/memory.stat", "active_file"));
+  } else if (!places_.v1_cgroup.empty()) {
+    const std::string stat = places_.v1_cgroup + "/memory.stat";
+    consider(cgroup_file_value(stat, "hierarchical_memory_limit"),
+             number_in(places_.v1_cgroup + "/memory.usage_in_bytes"),
+             cgroup_file_value(stat, "total_inactive_file") + cgroup_file_value(stat, "total_active_file"));
+  }
+  return least;
+}
+
 MemoryUse MemoryEvidence::since() const {
   const uint64_t counted = oom_kills();
   MemoryUse use;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/memory_use.h"
@@ -28,6 +29,8 @@ class MemoryEvidence {
   // The peak is told only where the kernel killed for it in the tree's own leaf: it counts the page cache
   // too, which fills up in every training that reads much.
   MemoryUse since() const;
+  // Bytes that its cgroups still let it take, page cache counted as free; nothing where none has a limit.
+  std::optional<uint64_t> room() const;
 
  private:
   uint64_t oom_kills() const;

@@ -12,7 +12,7 @@ struct WarmFacts {
       false;                 // the process that bitctl started is the script's Python, by that command line
   std::string objection;     // why that Python cannot be started as a spare; empty where it can
   uint64_t spare_bytes = 0;  // what the trainer held once its imports were done
-  uint64_t available_bytes = 0;  // MemAvailable
+  uint64_t available_bytes = 0;  // of the machine, or of what our cgroups leave
   double memory_pressure = 0;    // percent of the last 10 s in which some process waited for memory
   int deaths = 0;                // of spares of this run
 };

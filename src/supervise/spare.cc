@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/install_layout.h"
@@ -12,6 +13,7 @@
 #include "base/seqpacket.h"
 #include "base/text.h"
 #include "base/visible_text.h"
+#include "launch/memory.h"
 #include "watch/memory.h"
 #include "watch/messages.h"
 
@@ -74,7 +76,8 @@ void Spare::learn(const Json& message, Fd modules, bool own_interpreter) {
 void Spare::make(SpawnPlan plan) {
   due_ = false;
   const MemoryState memory = read_memory_state();
-  facts_.available_bytes = memory.available_bytes;
+  facts_.available_bytes =
+      std::min(memory.available_bytes, MemoryEvidence().room().value_or(memory.available_bytes));
   facts_.memory_pressure = memory.pressure;
   if (const std::string reason = why_no_spare(facts_); !reason.empty()) return record_off(reason);
   auto pair = seqpacket_pair();

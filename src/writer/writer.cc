@@ -125,6 +125,7 @@ void Writer::take_arena(const Json& message, std::vector<Fd> fds) {
       else
         send({{"type", "arena_failed"}, {"gen", gen}, {"reason", status.error().message}});
       persist_next();
+      go_on_rolling_back();
       leave_if_done();
     });
   });
@@ -170,7 +171,7 @@ void Writer::roll_back(uint64_t before) {
 }
 
 void Writer::go_on_rolling_back() {
-  if (!rolling_back_ || persisting_) return;
+  if (!rolling_back_ || persisting_ || allocating_ > 0) return;
   const uint64_t before = *rolling_back_;
   for (const SlotView& slot : slots_of(*control_))
     if (slot.state == BITCTL_SLOT_READY && slot.step >= before)

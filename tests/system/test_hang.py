@@ -60,6 +60,12 @@ def test_one_that_was_stopped_is_continued(start, tmp_path):
     assert run.events("recovered")
 
 
+def test_after_a_sign_of_life_it_is_continued_again(start, tmp_path):
+    run = start("train", stuck(tmp_path, "stops", "--every", "--steps", 50))
+    assert run.wait() == 0, run.text()
+    assert len(run.events("continued")) == 2 and run.events("recovered") and not run.events("hang")
+
+
 def test_one_that_stops_again_hangs(start, tmp_path):
     run = start("train", stuck(tmp_path, "stops_again"))
     assert run.wait() == 0, run.text()

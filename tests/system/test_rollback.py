@@ -1,5 +1,9 @@
 """watchdog.nan: rollback: the weights of before, the data after."""
 
+import fcntl
+import os
+import signal
+
 import pytest
 import runs
 
@@ -37,6 +41,49 @@ def test_what_led_to_nan_is_undone_and_passed_over(start, tmp_path, arguments):
             assert drawn.index(items.split(",")) == position + 1
             position += 1
     assert run.pulse()["status"] == "done" and "NaN" not in run.pulse()["message"]
+
+
+def stopped_writer_at_a_roll_back(start, tmp_path):
+    """A run whose writer, stopped since step 2 was durable, is asked to go back to before step 7; and that writer."""
+    go = tmp_path / "go"
+    config, _ = poisoned(tmp_path, "--seed", 0, "--wait", go)
+    run = start("train", config)
+    run.wait_event("committed", step=2)
+    writer = run.writer()
+    os.kill(writer, signal.SIGSTOP)
+    go.touch()
+    run.wait_event("exited")
+    return run, writer
+
+
+def test_snapshots_of_before_go_to_the_disk_first(start, tmp_path):
+    run, writer = stopped_writer_at_a_roll_back(start, tmp_path)
+    assert max(row["step"] for row in run.events("committed")) == 2
+    os.kill(writer, signal.SIGCONT)
+    row = run.wait_event("rolled_back")
+    assert row["step"] == row["from"] - 1 == 6, "it waited in memory"
+    assert run.wait() == 0, run.text()
+
+
+def test_a_writer_that_dies_is_asked_again(start, tmp_path):
+    run, writer = stopped_writer_at_a_roll_back(start, tmp_path)
+    os.kill(writer, signal.SIGKILL)
+    row = run.wait_event("rolled_back")
+    assert row["step"] == row["from"] - 1 == 6
+    assert run.wait() == 0, run.text()
+
+
+def test_without_a_writer_nobody_can_roll_back(start, tmp_path):
+    run, writer = stopped_writer_at_a_roll_back(start, tmp_path)
+    with open(run.path / "checkpoints" / ".writer.lock", "r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # each of them waits here for the snapshot to go to the disk
+        for death in range(1, 6):
+            os.kill(writer, signal.SIGKILL)
+            runs.wait_for(lambda n=death: len(run.events("writer_died")) == n, "its death")
+            if death < 5:
+                writer = run.writer()
+        assert run.wait() == 125, run.text()
+    assert not run.events("rolled_back") and "writer died" in run.pulse()["message"]
 
 
 def test_data_that_cannot_be_passed_over_ends_the_run(start, tmp_path):

@@ -1,6 +1,8 @@
 """A data set with one item that makes the loss NaN, and the weights after it.
 
-    poisoned.py STEPS [--no-data] [--raise] [--log FILE]     --no-data: which data a step gets depends on the step alone
+    poisoned.py STEPS [--no-data] [--raise] [--log FILE] [--wait FILE] [--seed N]
+
+--no-data: which data a step gets depends on the step alone. --wait: after its second step it waits for that file.
 """
 
 import argparse
@@ -18,6 +20,8 @@ parser.add_argument("steps", type=int)
 parser.add_argument("--no-data", action="store_true")
 parser.add_argument("--raise", dest="raises", action="store_true", help="what careful scripts do")
 parser.add_argument("--log")
+parser.add_argument("--wait")
+parser.add_argument("--seed", type=int, default=1, help="0: the poison is in the 7th step, 1: in the 3rd")
 args = parser.parse_args()
 
 torch.manual_seed(0)
@@ -25,7 +29,7 @@ model = torch.nn.Linear(4, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 inputs = torch.randn(16, 4)
 inputs[POISON] = math.nan
-order = bitctl.Shuffle(len(inputs), seed=1)
+order = bitctl.Shuffle(len(inputs), seed=args.seed)
 run = bitctl.init()
 start = run.restore(model=model, optimizer=optimizer, **({} if args.no_data else {"data": order}))
 for step in range(start + 1, args.steps + 1):
@@ -42,5 +46,7 @@ for step in range(start + 1, args.steps + 1):
         raise FloatingPointError("the loss is %s" % loss)
     run.checkpoint(step)
     time.sleep(0.05)
+    while args.wait and step == 2 and not os.path.exists(args.wait):
+        time.sleep(0.01)
 assert all(torch.isfinite(p).all() for p in model.parameters())
 run.finish()

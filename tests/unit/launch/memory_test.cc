@@ -63,6 +63,32 @@ TEST_F(MemoryEvidenceTest, Version1CountsWhereVersion2HasNoController) {
   EXPECT_EQ(watched.since().oom_kills, 0u);
 }
 
+TEST_F(MemoryEvidenceTest, RoomIsWhatTheTightestLimitLeavesAndPageCacheIsFree) {
+  events("outer/leaf", 0);
+  folder_.write("mount/outer/leaf/memory.max", "max\n");
+  EXPECT_EQ(evidence().room(), std::nullopt);
+  folder_.write("mount/outer/memory.max", std::to_string(100 * kMiB) + "\n");
+  folder_.write("mount/outer/memory.current", std::to_string(90 * kMiB) + "\n");
+  folder_.write("mount/outer/memory.stat", "inactive_file " + std::to_string(20 * kMiB) + "\nactive_file " +
+                                               std::to_string(10 * kMiB) + "\n");
+  EXPECT_EQ(evidence().room(), 40 * kMiB);
+  folder_.write("mount/memory.max", std::to_string(200 * kMiB) + "\n");
+  folder_.write("mount/memory.current", std::to_string(190 * kMiB) + "\n");
+  EXPECT_EQ(evidence().room(), 10 * kMiB);
+  folder_.write("mount/memory.current", std::to_string(300 * kMiB) + "\n");
+  EXPECT_EQ(evidence().room(), 0u) << "a limit may have been lowered under what is in use";
+}
+
+TEST_F(MemoryEvidenceTest, RoomUnderVersion1) {
+  folder_.write("v1/memory.oom_control", "oom_kill 0\n");
+  folder_.write("v1/memory.stat", "hierarchical_memory_limit " + std::to_string(100 * kMiB) +
+                                      "\ntotal_inactive_file " + std::to_string(5 * kMiB) + "\n");
+  folder_.write("v1/memory.usage_in_bytes", std::to_string(65 * kMiB) + "\n");
+  EXPECT_EQ(evidence(true).room(), 40 * kMiB);
+  folder_.write("v1/memory.stat", "hierarchical_memory_limit 9223372036854771712\n");
+  EXPECT_EQ(evidence(true).room(), std::nullopt);
+}
+
 TEST_F(MemoryEvidenceTest, ElseTheMachineCounts) {
   const auto watched = evidence();
   folder_.write("vmstat", "oom_kill 6\n");
