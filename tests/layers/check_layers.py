@@ -4,7 +4,7 @@
 The rooms, left to right; a room may include itself and the rooms of the columns left of its own:
 
     base < pulse, config, safetensors, engine_api, snapshot < run, launch, watch, checkpoint, decode
-         < recover, doctor, chat < supervise < commands < main
+         < recover, doctor, chat, trainer < supervise < commands < main
 
 Apart from the rows: `engine` and `writer` (programs of their own, linked by nobody) and the torch headers, which
 only `engine` may see.
@@ -18,7 +18,7 @@ COLUMNS = [
     ["base"],
     ["pulse", "config", "safetensors", "engine_api", "snapshot"],
     ["run", "launch", "watch", "checkpoint", "decode"],
-    ["recover", "doctor", "chat"],
+    ["recover", "doctor", "chat", "trainer"],
     ["supervise"],
     ["commands"],
     ["main.cc"],

@@ -1,0 +1,43 @@
+#include "trainer/due.h"
+
+#include <algorithm>
+
+namespace bitctl::trainer {
+namespace {
+
+double number(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : 0;
+}
+
+}  // namespace
+
+double auto_interval(double stall, double persist) {
+  return std::min(600.0, std::max({30.0, 100.0 * stall, 10.0 * persist}));
+}
+
+Due::Due(const Json& policy)
+    : steps_(get_unsigned(policy, "steps").value_or(0)), seconds_(number(policy, "seconds")) {}
+
+bool Due::is_due(uint64_t step, double now, double persist) {
+  if (!last_time_) {
+    last_step_ = step == 0 ? 0 : step - 1;
+    last_time_ = now;
+  }
+  if (waits_) return true;
+  // Counted in steps of the run, not of the attempt: a resumed run saves at the same steps.
+  if (steps_ > 0)
+    waits_ = step / steps_ > last_step_ / steps_;
+  else
+    waits_ = now - *last_time_ >= (seconds_ > 0 ? seconds_ : auto_interval(stall_, persist));
+  return waits_;
+}
+
+void Due::taken(uint64_t step, double now, double stall) {
+  last_step_ = step;
+  last_time_ = now;
+  stall_ = stall;
+  waits_ = false;
+}
+
+}  // namespace bitctl::trainer

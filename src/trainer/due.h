@@ -1,0 +1,32 @@
+// When a checkpoint is due; the rule of python/bitctl/_due.py. Pure; the clock is the caller's.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "base/strict_json.h"
+
+namespace bitctl::trainer {
+
+// Seconds between two snapshots: at most 1 % of the time is spent copying, at most a tenth writing.
+double auto_interval(double stall, double persist);
+
+class Due {
+ public:
+  // `policy`: {"steps": N}, {"seconds": S} or {"auto": true}.
+  explicit Due(const Json& policy);
+
+  // `now`, `persist` and `stall` in seconds.
+  bool is_due(uint64_t step, double now, double persist);
+  void taken(uint64_t step, double now, double stall);
+
+ private:
+  uint64_t steps_ = 0;
+  double seconds_ = 0;
+  uint64_t last_step_ = 0;
+  std::optional<double> last_time_;
+  double stall_ = 0;
+  bool waits_ = false;  // was due, and no slot was free
+};
+
+}  // namespace bitctl::trainer
