@@ -103,7 +103,10 @@ void print_what_next(Printer& printer, const RunFolder& folder, const History& h
   if (code == kOk) {
     std::error_code error;
     if (std::filesystem::exists(folder.model(), error))
-      printer.print(STDOUT_FILENO, fmt::format("model: {}\ntalk:  bitctl chat {}\n", folder.model(), id));
+      printer.print(STDOUT_FILENO, fmt::format("model: {}\n", folder.model()));
+    // Weights alone do not say how to talk to them.
+    if (std::filesystem::exists(folder.model() + "/config.json", error))
+      printer.print(STDOUT_FILENO, fmt::format("talk:  bitctl chat {}\n", id));
   } else if (code == kStopped) {
     printer.print(STDOUT_FILENO, fmt::format("resume: bitctl resume {}\n", id));
   } else {

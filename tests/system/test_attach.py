@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import subprocess
 
 import pytest
@@ -54,12 +55,24 @@ def test_off_a_terminal_lines_until_the_end_and_the_code_of_train(told, start, w
     assert "\x1b" not in attached.output.read_text()
 
 
+def test_a_model_with_its_config_is_one_to_talk_to(start, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "train.py").write_text(
+        "import bitctl, torch\nrun = bitctl.init()\nmodel = torch.nn.Linear(1, 1)\n"
+        "run.restore(model=model, side={'config.json': 'config.json'})\nrun.progress(step=1)\nrun.finish()\n"
+    )
+    run = start("train", "--", sys.executable, "train.py")
+    assert run.wait() == 0, run.text()
+    assert "talk:  bitctl chat %s" % run.path.name in run.output.read_text()
+
+
 def test_of_a_run_that_is_done(start, tmp_path):
     run = start("train", "-d", runs.config(tmp_path, "small.py", [120, "--pause", 0.02]))
     assert run.wait() == 0
     attached = start("attach", run.path)
     assert attached.wait() == 0, attached.output.read_text()
-    assert "talk:  bitctl chat test-" in attached.output.read_text()
+    assert "model: %s/model\n" % run.path in attached.output.read_text()
+    assert "talk:" not in attached.output.read_text(), "weights alone are no one to talk to"
     late = start("attach", run.path)
     assert late.wait() == 1
     assert "is not in progress: finished in " in late.output.read_text()
