@@ -2,8 +2,8 @@
 
 import os
 import signal
-import sys
 import subprocess
+import sys
 
 import pytest
 import runs
