@@ -36,6 +36,14 @@ int FileOps::ftruncate(int fd, off_t size) {
 }
 // Never retried: after a failed fsync the kernel may report success for data that is gone.
 int FileOps::fsync(int fd) { return ::fsync(fd); }
+int FileOps::sync_file_range(int fd, off_t offset, off_t size, unsigned flags) {
+  return retry_eintr([&] { return ::sync_file_range(fd, offset, size, flags); });
+}
+int FileOps::fadvise(int fd, off_t offset, off_t size, int advice) {
+  errno = ::posix_fadvise(fd, offset, size, advice);
+  return errno == 0 ? 0 : -1;
+}
+int FileOps::set_status_flags(int fd, int flags) { return ::fcntl(fd, F_SETFL, flags); }
 int FileOps::mkdir(const std::string& path, mode_t mode) { return ::mkdir(path.c_str(), mode); }
 int FileOps::link(const std::string& from, const std::string& to) { return ::link(from.c_str(), to.c_str()); }
 int FileOps::rename(const std::string& from, const std::string& to) {

@@ -21,6 +21,11 @@ class FileOps {
   virtual int fallocate(int fd, off_t size);
   virtual int ftruncate(int fd, off_t size);
   virtual int fsync(int fd);
+  // How a file reaches the disk, not whether: neither makes anything durable, but an error that the first
+  // one reports is reported by no later fsync of that descriptor.
+  virtual int sync_file_range(int fd, off_t offset, off_t size, unsigned flags);
+  virtual int fadvise(int fd, off_t offset, off_t size, int advice);
+  virtual int set_status_flags(int fd, int flags);  // fcntl(F_SETFL)
   virtual int mkdir(const std::string& path, mode_t mode);
   virtual int link(const std::string& from, const std::string& to);
   virtual int rename(const std::string& from, const std::string& to);

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <future>
 #include <system_error>
 
 #include "base/read_file.h"
@@ -23,33 +22,43 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxSideFile = size_t{512} << 20;
 
-ManifestFile describe(const FileImage& image) {
+TensorDigests digests_of(const FileImage& image) {
+  std::vector<const TensorInfo*> tensors;
+  for (const TensorInfo& tensor : image.table.tensors) tensors.push_back(&tensor);
+  return TensorDigests(std::move(tensors), image.data, TensorDigests::Values::checked);
+}
+
+ManifestFile describe(const FileImage& image, const TensorDigests& digests) {
   ManifestFile file;
   file.name = image.name;
   file.header_bytes = image.header.size();
   file.bytes = image.header.size() + image.table.data_bytes;
   file.header_xxh3 = digest_of(image.header);
-  for (const TensorInfo& tensor : image.table.tensors)
-    file.tensors.push_back({tensor, digest_of({image.data + tensor.begin, tensor.bytes()})});
+  for (size_t i = 0; i < image.table.tensors.size(); ++i)
+    file.tensors.push_back({image.table.tensors[i], digests.done()[i]});
   return file;
 }
 
-struct Described {
-  TensorFindings findings;
-  std::vector<ManifestFile> files;
-};
-
-// Hashes and checks the images; runs beside the writing, from the same memory.
-Result<Described> look_at(const StepImage& image, const SaveOptions& options) {
-  Described described;
-  described.findings.checked_by = "none";
-  if (options.check_tensors) {
-    auto findings = options.check_tensors(image.files);
-    if (!findings) return forward(std::move(findings));
-    described.findings = std::move(*findings);
+// Writes the images, and tells of them in the manifest.
+Status write_images(Stage& stage, const StepImage& image, const SaveOptions& options, Manifest& manifest) {
+  std::vector<PageCopy> headers;
+  std::vector<StageFile> files;
+  std::vector<TensorDigests> digests;
+  for (const FileImage& file : image.files) {
+    headers.emplace_back(file.header);
+    files.push_back({file.name, headers.back().view(), {file.data, file.table.data_bytes}});
+    digests.push_back(digests_of(file));
   }
-  for (const FileImage& file : image.files) described.files.push_back(describe(file));
-  return described;
+  const StageWork work{[&](size_t file, uint64_t end) { digests[file].advance(end); }, options.quiet};
+  if (auto status = stage.write(files, work); !status) return status;
+  for (size_t i = 0; i < image.files.size(); ++i) {
+    const FileImage& file = image.files[i];
+    digests[i].advance(file.table.data_bytes);  // a file without data has no block that brings its tensors
+    manifest.files.push_back(describe(file, digests[i]));
+    for (const size_t tensor : digests[i].non_finite())
+      manifest.non_finite.push_back(file.name + ":" + file.table.tensors[tensor].name);
+  }
+  return {};
 }
 
 Result<std::vector<ManifestSideFile>> link_side_files(const std::string& side_folder,
@@ -71,35 +80,25 @@ Result<std::vector<ManifestSideFile>> link_side_files(const std::string& side_fo
   return files;
 }
 
-// Fills the stage; the manifest is the last file in it.
-Result<Manifest> fill_stage(const std::string& stage, const StepImage& image, const SaveOptions& options,
-                            FileOps& ops) {
-  auto looking = std::async(std::launch::async, [&] { return look_at(image, options); });
-  Status written;
-  for (const FileImage& file : image.files) {
-    const PageCopy header(file.header);
-    written = write_direct(stage + "/" + file.name, {header.view(), {file.data, file.table.data_bytes}}, ops);
-    if (!written) break;
-  }
-  auto described = looking.get();
-  if (!described) return forward(std::move(described));
-  if (!written) return forward(std::move(written));
-  auto side_files = link_side_files(image.side_folder, stage, ops);
-  if (!side_files) return forward(std::move(side_files));
-
+// Fills the stage; the manifest is the last file in it. All of it is durable then.
+Result<Manifest> fill_stage(const std::string& path, const StepImage& image, const SaveOptions& options,
+                            const std::string& checked_by, FileOps& ops) {
   Manifest manifest;
   manifest.run = image.run;
   manifest.step = image.step;
   manifest.attempt = image.attempt;
   manifest.created = unix_seconds((options.clock ? *options.clock : system_clock()).wall());
-  manifest.tensor_check = described->findings.checked_by;
+  manifest.tensor_check = checked_by;
   manifest.metrics = image.metrics;
-  manifest.non_finite = described->findings.non_finite;
-  manifest.files = std::move(described->files);
+  Stage stage(path, ops);
+  if (auto status = write_images(stage, image, options, manifest); !status) return forward(std::move(status));
+  auto side_files = link_side_files(image.side_folder, path, ops);
+  if (!side_files) return forward(std::move(side_files));
   manifest.side_files = std::move(*side_files);
-  if (auto status = write_new_file(stage + "/" + kManifestName, to_bytes(manifest), ops); !status)
+  const PageCopy text(to_bytes(manifest));
+  if (auto status = stage.write({{kManifestName, text.view(), {}}}); !status)
     return forward(std::move(status));
-  if (auto status = sync_folder(stage, ops); !status) return forward(std::move(status));
+  if (auto status = stage.sync(); !status) return forward(std::move(status));
   return manifest;
 }
 
@@ -156,9 +155,16 @@ Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, 
       FileLock::acquire(checkpoints + "/.writer.lock", FileLock::Mode::exclusive, options.writer_limit);
   if (!writer_lock) return forward(std::move(writer_lock));
 
+  std::string checked_by = "none";
+  if (options.check_tensors) {
+    auto checked = options.check_tensors(image.files);
+    if (!checked) return forward(std::move(checked));
+    checked_by = std::move(*checked);
+  }
+
   const std::string stage = checkpoints + "/" + stage_name(image.step);
   if (ops.mkdir(stage, 0777) != 0) return fail_errno("cannot create " + stage);
-  auto manifest = fill_stage(stage, image, options, ops);
+  auto manifest = fill_stage(stage, image, options, checked_by, ops);
   if (!manifest) {
     static_cast<void>(remove_tree(stage, ops));
     return forward(std::move(manifest));
@@ -189,6 +195,14 @@ Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, 
   static_cast<void>(remove_tree(stage, ops));
   if (lock && options.retain) options.retain();
   return saved;
+}
+
+bool worth_another_try(const Error& error) {
+  return error.kind != ErrorKind::invalid && error.kind != ErrorKind::damaged;
+}
+
+Duration retry_delay(int failures) {
+  return std::chrono::seconds(std::min(30, 1 << std::clamp(failures - 1, 0, 5)));
 }
 
 }  // namespace bitctl

@@ -2,8 +2,8 @@
 // not there at all.
 //
 //   under an exclusive lock on .writer.lock, for the whole save:
-//     stage in .tmp-step-…; write the files past the page cache, hashing and checking on the way; fsync each;
-//     hard-link the side files; manifest, fsync; fsync the stage
+//     stage in .tmp-step-…; write the files past the page cache, hashing and checking on the way; hard-link
+//     the side files; write the manifest; fsync each file, the manifest last; fsync the stage
 //   then, under an exclusive lock on .lock:
 //     rename the folder; fsync the parent; -> acknowledged; retention; unlock
 //
@@ -33,11 +33,6 @@ struct FileImage {
   const char* data = nullptr;  // table.data_bytes bytes; page-aligned, readable up to the next page border
 };
 
-struct TensorFindings {
-  std::string checked_by;               // "torch 2.13.0+cpu", "none"
-  std::vector<std::string> non_finite;  // tensor names
-};
-
 struct StepImage {
   std::string run;
   uint64_t step = 0;
@@ -56,8 +51,11 @@ struct Saved {
 struct SaveOptions {
   Duration writer_limit = std::chrono::seconds(60);
   Duration reader_limit = std::chrono::seconds(2);
-  // Looks at every tensor before the commit; an error refuses the step for good.
-  std::function<Result<TensorFindings>(const std::vector<FileImage>&)> check_tensors;
+  // Views every tensor before anything is written and says what looked ("torch 2.13.0+cpu", "none"); an error
+  // refuses the step for good. Values that are not finite are found while the bytes are hashed, in any case.
+  std::function<Result<std::string>(const std::vector<FileImage>&)> check_tensors;
+  // See StageWork.
+  std::function<bool()> quiet;
   // Called when the step is durable, before retention.
   std::function<void(const Saved&)> on_committed;
   // Called under the same lock afterwards.
@@ -66,8 +64,16 @@ struct SaveOptions {
   const Clock* clock = nullptr;
 };
 
-// The file system refused (errno_value set, worth another try), the lock was not free in time (locked), or
-// the image itself is wrong (invalid, damaged: never worth another try). Nothing half-written stays.
+// The file system refused (errno_value set), the lock was not free in time (locked), or the image itself is
+// wrong (invalid, damaged). Nothing half-written stays.
 Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, const SaveOptions& options);
+
+// Whether the same image may be saved later: whatever a disk or a lock does, but not where the image is
+// wrong.
+bool worth_another_try(const Error& error);
+
+// How long to wait after so many failures in a row: 1 s, 2, 4 … 30. Disks come back, and a try at a full one
+// costs next to nothing.
+Duration retry_delay(int failures);
 
 }  // namespace bitctl

@@ -1,8 +1,18 @@
 #include "checkpoint/stage.h"
 
+#include <linux/ioprio.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <utility>
 
 #include "base/replace_file.h"
 #include "checkpoint/arena.h"
@@ -11,72 +21,193 @@ namespace bitctl {
 namespace {
 
 constexpr uint64_t kBlock = uint64_t{4} << 20;
+constexpr size_t kBlocksForThreads = 8;  // below that the caller's own thread is done before others are there
 
 uint64_t whole_pages(uint64_t bytes) { return (bytes + kArenaPage - 1) / kArenaPage * kArenaPage; }
 
-// pwrite until all of it is there. A short write may end inside a page; the direct path goes on from the
-// page's start.
-Status write_at(int fd, const char* data, uint64_t size, uint64_t offset, const std::string& path,
-                FileOps& ops) {
-  uint64_t done = 0;
-  int stuck = 0;
-  while (done < size) {
-    const ssize_t n = ops.pwrite(fd, data + done, size - done, static_cast<off_t>(offset + done));
-    if (n < 0) return fail_errno("cannot write " + path);
-    const uint64_t reached = done + static_cast<uint64_t>(n);
-    const uint64_t next = reached == size ? size : reached / kArenaPage * kArenaPage;
-    stuck = next == done ? stuck + 1 : 0;
-    if (stuck > 3) return fail_errno("cannot write " + path, EIO);
-    done = next;
-  }
-  return {};
-}
-
-Status write_parts(int fd, const std::string& path, const std::vector<std::string_view>& parts,
-                   FileOps& ops) {
-  uint64_t bytes = 0;
-  for (const auto& part : parts) bytes += part.size();
-  // Out of space is told here, before the first byte; file systems without fallocate tell it later.
-  if (bytes > 0 && ops.fallocate(fd, static_cast<off_t>(bytes)) != 0 && errno != EOPNOTSUPP &&
-      errno != ENOSYS)
-    return fail_errno("cannot write " + path);
-  uint64_t offset = 0;
-  for (const auto& part : parts) {
-    const uint64_t size = whole_pages(part.size());
-    for (uint64_t at = 0; at < size; at += kBlock) {
-      const uint64_t block = std::min(kBlock, size - at);
-      if (auto status = write_at(fd, part.data() + at, block, offset + at, path, ops); !status) return status;
-    }
-    offset += size;
-  }
-  if (ops.ftruncate(fd, static_cast<off_t>(bytes)) != 0) return fail_errno("cannot size " + path);
-  if (ops.fsync(fd) != 0) return fail_errno("cannot sync " + path);
-  return {};
+// For the calling thread alone, which cannot take it back without rights.
+void become_idle() {
+  ::setpriority(PRIO_PROCESS, 0, 19);
+  ::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 
 }  // namespace
 
-Status write_direct(const std::string& path, const std::vector<std::string_view>& parts, FileOps& ops) {
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-  int fd = ops.open(path, kFlags | O_DIRECT, 0666);
-  // tmpfs and some overlays know no O_DIRECT; they may have created the file before they refused it.
-  if (fd < 0 && errno == EINVAL) {
-    ops.unlink(path);
-    fd = ops.open(path, kFlags, 0666);
+struct Stage::File {
+  std::string path;
+  uint64_t bytes = 0;
+  int fd = -1;
+  std::atomic<bool> direct = true;
+};
+
+struct Stage::Block {
+  File* file;
+  const char* from;
+  uint64_t bytes;   // whole pages
+  uint64_t offset;  // in the file
+  size_t number;    // of the file
+  uint64_t seen;    // bytes of the file's data, this block included
+};
+
+// All blocks of a write in order, and its first failure.
+class Stage::Blocks {
+ public:
+  Blocks(std::vector<Block> blocks, const StageWork& work) : blocks_(std::move(blocks)), work_(work) {}
+
+  size_t count() const { return blocks_.size(); }
+  bool quiet() const { return work_.quiet && work_.quiet(); }
+
+  std::optional<Block> next() {
+    const std::lock_guard lock(mutex_);
+    if (!status_ || at_ == blocks_.size()) return std::nullopt;
+    const Block& block = blocks_[at_++];
+    if (work_.look) work_.look(block.number, block.seen);
+    return block;
   }
-  if (fd < 0) return fail_errno("cannot create " + path);
-  Status status = write_parts(fd, path, parts, ops);
-  if (ops.close(fd) != 0 && status) status = fail_errno("cannot close " + path);
-  return status;
+  bool at_end() {
+    const std::lock_guard lock(mutex_);
+    return !status_ || at_ == blocks_.size();
+  }
+  void fail(Status status) {
+    const std::lock_guard lock(mutex_);
+    if (status_) status_ = std::move(status);
+  }
+  Status status() const { return status_; }
+
+ private:
+  const std::vector<Block> blocks_;
+  const StageWork& work_;
+  std::mutex mutex_;
+  size_t at_ = 0;
+  Status status_;
+};
+
+Stage::Stage(std::string path, FileOps& ops) : path_(std::move(path)), ops_(ops) {}
+
+Stage::~Stage() {
+  for (auto& file : files_)
+    if (file->fd >= 0) ops_.close(file->fd);
 }
 
-Status write_new_file(const std::string& path, std::string_view content, FileOps& ops) {
-  const int fd = ops.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
-  if (fd < 0) return fail_errno("cannot create " + path);
-  Status status = write_all(fd, content, path, ops);
-  if (status && ops.fsync(fd) != 0) status = fail_errno("cannot sync " + path);
-  if (ops.close(fd) != 0 && status) status = fail_errno("cannot close " + path);
-  return status;
+Status Stage::create(const StageFile& from) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+  auto file = std::make_unique<File>();
+  file->path = path_ + "/" + from.name;
+  file->bytes = from.header.size() + from.data.size();
+  file->fd = ops_.open(file->path, kFlags | O_DIRECT, 0666);
+  // tmpfs and some overlays know no O_DIRECT; they may have created the file before they refused it.
+  if (file->fd < 0 && errno == EINVAL) {
+    ops_.unlink(file->path);
+    file->direct = false;
+    file->fd = ops_.open(file->path, kFlags, 0666);
+  }
+  if (file->fd < 0) return fail_errno("cannot create " + file->path);
+  files_.push_back(std::move(file));
+  // File systems without fallocate tell later that they are full.
+  const File& made = *files_.back();
+  if (made.bytes > 0 && ops_.fallocate(made.fd, static_cast<off_t>(made.bytes)) != 0 && errno != EOPNOTSUPP &&
+      errno != ENOSYS)
+    return fail_errno("cannot write " + made.path);
+  return {};
+}
+
+Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) {
+  std::vector<Block> list;
+  const size_t first = files_.size();
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (auto status = create(files[i]); !status) return status;
+    const auto add = [&](std::string_view part, uint64_t offset, bool is_data) {
+      for (uint64_t at = 0; at < part.size(); at += kBlock) {
+        const uint64_t bytes = std::min<uint64_t>(kBlock, part.size() - at);
+        list.push_back({files_.back().get(), part.data() + at, whole_pages(bytes), offset + at, i,
+                        is_data ? at + bytes : 0});
+      }
+    };
+    add(files[i].header, 0, false);
+    add(files[i].data, files[i].header.size(), true);
+  }
+
+  Blocks blocks(std::move(list), work);
+  // As long as there are blocks, and it stays quiet or busy.
+  const auto work_off = [&](bool quiet, bool whatever) {
+    while (whatever || blocks.quiet() == quiet) {
+      const auto block = blocks.next();
+      if (!block) return;
+      if (auto status = write_block(*block); !status) blocks.fail(std::move(status));
+    }
+  };
+  if (blocks.count() < kBlocksForThreads) work_off(false, true);
+  while (!blocks.at_end()) {
+    const bool quiet = blocks.quiet();
+    std::thread other;
+    try {
+      other = std::thread([&] {
+        if (quiet) become_idle();
+        work_off(quiet, false);
+      });
+    } catch (const std::system_error&) {
+      // The trainer has used up all threads that there may be.
+    }
+    if (!quiet || !other.joinable()) work_off(quiet, false);
+    if (other.joinable()) other.join();
+  }
+  if (!blocks.status()) return blocks.status();
+
+  for (size_t i = first; i < files_.size(); ++i) {
+    const File& file = *files_[i];
+    // The last block went to the end of its page.
+    if (file.bytes % kArenaPage != 0 && ops_.ftruncate(file.fd, static_cast<off_t>(file.bytes)) != 0)
+      return fail_errno("cannot size " + file.path);
+  }
+  return {};
+}
+
+// pwrite until all of it is there. A short write may end inside a page; the direct path goes on from the
+// page's start.
+Status Stage::write_block(const Block& block) {
+  File& file = *block.file;
+  uint64_t done = 0;
+  int stuck = 0;
+  while (done < block.bytes) {
+    const bool direct = file.direct;
+    const ssize_t n =
+        ops_.pwrite(file.fd, block.from + done, block.bytes - done, static_cast<off_t>(block.offset + done));
+    if (n < 0 && errno == EINVAL && direct) {
+      // It took O_DIRECT and now refuses our blocks: larger sectors than our pages, say.
+      if (ops_.set_status_flags(file.fd, 0) != 0) return fail_errno("cannot write " + file.path);
+      file.direct = false;
+      continue;
+    }
+    if (n < 0) return fail_errno("cannot write " + file.path);
+    const uint64_t reached = done + static_cast<uint64_t>(n);
+    const uint64_t next = reached == block.bytes ? reached : reached / kArenaPage * kArenaPage;
+    stuck = next == done ? stuck + 1 : 0;
+    if (stuck > 3) return fail_errno("cannot write " + file.path, EIO);
+    done = next;
+  }
+  return file.direct ? Status() : write_out(file, block);
+}
+
+// What went through the page cache leaves it again: it would push out what the training reads, and a fsync at
+// the end would find all of it to do. An error told here is told by no fsync any more.
+Status Stage::write_out(File& file, const Block& block) {
+  constexpr unsigned kAndWait =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  const auto offset = static_cast<off_t>(block.offset);
+  const auto bytes = static_cast<off_t>(block.bytes);
+  if (ops_.sync_file_range(file.fd, offset, bytes, kAndWait) != 0 && errno != EINVAL && errno != ENOSYS &&
+      errno != ESPIPE)
+    return fail_errno("cannot write " + file.path);
+  ops_.fadvise(file.fd, offset, bytes, POSIX_FADV_DONTNEED);
+  return {};
+}
+
+Status Stage::sync() {
+  for (auto& file : files_)
+    if (ops_.fsync(file->fd) != 0) return fail_errno("cannot sync " + file->path);
+  for (auto& file : files_)
+    if (ops_.close(std::exchange(file->fd, -1)) != 0) return fail_errno("cannot close " + file->path);
+  return sync_folder(path_, ops_);
 }
 
 PageCopy::PageCopy(std::string_view text) : size_(text.size()) {
@@ -85,6 +216,11 @@ PageCopy::PageCopy(std::string_view text) : size_(text.size()) {
   if (data_ == nullptr) throw std::bad_alloc();
   std::memcpy(data_, text.data(), size_);
   std::memset(data_ + size_, 0, allocated - size_);
+}
+
+void PageCopy::swap(PageCopy& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
 }
 
 PageCopy::~PageCopy() { std::free(data_); }

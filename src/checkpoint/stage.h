@@ -1,6 +1,9 @@
-// Writing one file of a stage: past the page cache where the file system lets us, whole blocks, one fsync.
+// Filling a stage: the folder in which a step is put together before it gets its name.
 #pragma once
 
+#include <atomic>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,25 +13,68 @@
 
 namespace bitctl {
 
-// `parts` one behind the other; each starts on a page of memory and, but for the last, has whole pages. The
-// last is written up to the next page border (that memory must be readable) and the file then cut to its
-// exact size.
-Status write_direct(const std::string& path, const std::vector<std::string_view>& parts, FileOps& ops);
+// A file to be written: both parts start on a page of memory and may be read up to the next page border. The
+// header has whole pages, unless there is no data.
+struct StageFile {
+  std::string name;
+  std::string_view header;
+  std::string_view data;
+};
 
-// A small file: created new, written, fsynced, closed.
-Status write_new_file(const std::string& path, std::string_view content, FileOps& ops);
+struct StageWork {
+  // Sees each file's data in order, before it is written: `end` bytes of file number `file` come now at the
+  // latest. Never called by two threads at once; what it costs is hidden behind another block's way to the
+  // disk.
+  std::function<void(size_t file, uint64_t end)> look;
+  // Whether somebody trains beside us: then one worker of the lowest priority writes, else two of ours. Asked
+  // before each block, from any thread. Null: nobody does.
+  std::function<bool()> quiet;
+};
+
+// Nothing is durable before sync(); whatever fails before condemns the whole stage.
+class Stage {
+ public:
+  Stage(std::string path, FileOps& ops);
+  ~Stage();  // closes what is open; the folder stays
+  Stage(const Stage&) = delete;
+
+  // Creates the files, allocates them (a full disk is told before the first byte), and writes them past the
+  // page cache in blocks of 4 MiB; where the file system has no O_DIRECT, through it and out of it again.
+  Status write(const std::vector<StageFile>& files, const StageWork& work = {});
+
+  // Every file in the order of writing, then the folder. One journal commit carries them all: what follows
+  // the first fsync finds its part done.
+  Status sync();
+
+ private:
+  struct File;
+  struct Block;
+  class Blocks;
+
+  Status create(const StageFile& file);
+  Status write_block(const Block& block);
+  Status write_out(File& file, const Block& block);
+
+  std::string path_;
+  FileOps& ops_;
+  std::vector<std::unique_ptr<File>> files_;
+};
 
 // A copy of `text` that starts on a page border and may be read up to the next one.
 class PageCopy {
  public:
   explicit PageCopy(std::string_view text);
   ~PageCopy();
-  PageCopy(const PageCopy&) = delete;
+  PageCopy(PageCopy&& other) noexcept : PageCopy() { swap(other); }
+  PageCopy& operator=(PageCopy&& other) noexcept { return swap(other), *this; }
   std::string_view view() const { return {data_, size_}; }
 
  private:
-  char* data_;
-  size_t size_;
+  PageCopy() = default;
+  void swap(PageCopy& other) noexcept;
+
+  char* data_ = nullptr;
+  size_t size_ = 0;
 };
 
 }  // namespace bitctl

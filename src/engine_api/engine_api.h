@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define BITCTL_ENGINE_ABI 1
+#define BITCTL_ENGINE_ABI 2
 #define BITCTL_ENGINE_ENTRY "bitctl_engine_entry"
 
 typedef struct bitctl_tensor {
@@ -51,10 +51,8 @@ typedef struct bitctl_engine {
   const char* torch_version; /* "2.13.0+cpu" */
 
   /* Views every tensor through libtorch: dtype known, shape × dtype = bytes (refused otherwise, with a text
-   * that starts with "torch: " and names the tensor); non_finite[i] becomes 1 where tensor i holds a NaN or
-   * an infinity, else 0. On the caller's thread alone, in no memory of its own. */
-  int (*check_tensors)(const bitctl_tensor* tensors, size_t count, uint8_t* non_finite,
-                       bitctl_engine_error* error);
+   * that starts with "torch: " and names the tensor). Their bytes are not read. On the caller's thread. */
+  int (*check_tensors)(const bitctl_tensor* tensors, size_t count, bitctl_engine_error* error);
 
   /* A Llama (config.json as text). Refuses other architectures and what it does not implement, by name. The
    * owner is released also on failure. */

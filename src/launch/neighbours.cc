@@ -16,7 +16,14 @@ namespace {
 
 // Each step of nice is a factor of 1.25: three of them are one half.
 constexpr int kHalf = 3;
+constexpr int kLeast = 19;
 constexpr const char* kOwnAutogroup = "/proc/self/autogroup";
+
+// The kernel takes ten changes a second from all ordinary users together.
+void set_own_autogroup(int nice) {
+  for (int tries = 0; tries < 10 && !write_kernel_file(kOwnAutogroup, std::to_string(nice)); ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+}
 
 bool autogroups() { return read_kernel_file("/proc/sys/kernel/sched_autogroup_enabled").starts_with("1"); }
 
@@ -48,6 +55,10 @@ Status give_way(pid_t pid, CpuShares shares) {
   return {};
 }
 
+void yield_session(bool yield) {
+  if (autogroups()) set_own_autogroup(yield ? kLeast : kHalf);
+}
+
 SelfGivesWay::SelfGivesWay() {
   if (!autogroups()) {
     static_cast<void>(give_way(::getpid(), CpuShares::nice));
@@ -60,9 +71,7 @@ SelfGivesWay::SelfGivesWay() {
 
 void SelfGivesWay::end() {
   if (!std::exchange(lowered_, false)) return;
-  // The kernel takes ten changes a second from all ordinary users together.
-  for (int tries = 0; tries < 10 && !write_kernel_file(kOwnAutogroup, "0"); ++tries)
-    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  set_own_autogroup(0);
 }
 
 }  // namespace bitctl

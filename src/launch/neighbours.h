@@ -22,7 +22,12 @@ std::string name_of(CpuShares shares);  // "cpu.weight", "autogroup", "nice"
 // its own. Where cpu.weight decides there is nothing to do: the isolation has seen to it.
 Status give_way(pid_t pid, CpuShares shares);
 
-// The same for this process, as long as the object lives: a chat that computes beside a training. A
+// A writer of itself, for the time of a save beside a training: next to nothing while others want the
+// processor, and half again. Needs no rights in either direction, so only where autogroups decide; elsewhere
+// nothing happens. May take some tenths of a second.
+void yield_session(bool yield);
+
+// Half of it for this process, as long as the object lives: a chat that computes beside a training. A
 // terminal's session is one autogroup, its shell included, so it gets back what it had; the session of a chat
 // that is killed keeps half until somebody writes it back.
 class SelfGivesWay {

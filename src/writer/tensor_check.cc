@@ -20,28 +20,22 @@ Status check_extents(const FileImage& file) {
 
 }  // namespace
 
-Result<TensorFindings> check_with_engine(const bitctl_engine* engine, const std::vector<FileImage>& files) {
-  TensorFindings findings;
+Result<std::string> check_with_engine(const bitctl_engine* engine, const std::vector<FileImage>& files) {
   if (engine == nullptr) {
-    findings.checked_by = "none";
     for (const FileImage& file : files)
       if (auto status = check_extents(file); !status) return forward(std::move(status));
-    return findings;
+    return "none";
   }
-  findings.checked_by = fmt::format("torch {}", engine->torch_version);
   for (const FileImage& file : files) {
     std::vector<bitctl_tensor> tensors;
     for (const TensorInfo& t : file.table.tensors)
       tensors.push_back(
           {t.name.c_str(), t.dtype.c_str(), t.shape.data(), t.shape.size(), file.data + t.begin, t.bytes()});
-    std::vector<uint8_t> non_finite(tensors.size(), 0);
     bitctl_engine_error error{};
-    if (engine->check_tensors(tensors.data(), tensors.size(), non_finite.data(), &error) != 0)
+    if (engine->check_tensors(tensors.data(), tensors.size(), &error) != 0)
       return fail(ErrorKind::invalid, file.name + ": " + error.text);
-    for (size_t i = 0; i < tensors.size(); ++i)
-      if (non_finite[i] != 0) findings.non_finite.push_back(fmt::format("{}:{}", file.name, tensors[i].name));
   }
-  return findings;
+  return fmt::format("torch {}", engine->torch_version);
 }
 
 }  // namespace bitctl

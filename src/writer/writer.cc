@@ -14,6 +14,7 @@
 #include "checkpoint/folders.h"
 #include "checkpoint/load.h"
 #include "engine_api/engine_loader.h"
+#include "launch/neighbours.h"
 #include "writer/slot_image.h"
 #include "writer/tensor_check.h"
 
@@ -25,7 +26,24 @@ using std::chrono::seconds;
 constexpr int kTriesBeforeLeaving = 3;
 constexpr size_t kStepsPerMessage = 1000;
 
-Duration retry_delay(int failures) { return seconds(std::min(30, 1 << std::min(failures - 1, 5))); }
+// Beside a training a save takes what that leaves, and is as fast as the disk once the trainer is dead.
+class Pace {
+ public:
+  explicit Pace(std::function<bool()> quiet) : quiet_(std::move(quiet)) {}
+  ~Pace() {
+    if (yields_) yield_session(false);
+  }
+  // From any thread.
+  bool quiet() {
+    const bool quiet = quiet_();
+    if (yields_.exchange(quiet) != quiet) yield_session(quiet);
+    return quiet;
+  }
+
+ private:
+  std::function<bool()> quiet_;
+  std::atomic<bool> yields_ = false;
+};
 
 }  // namespace
 
@@ -81,10 +99,10 @@ void Writer::on_message() {
   } else if (type == "drop_arena") {
     arenas_.erase(static_cast<uint32_t>(get_unsigned(*json, "gen").value_or(0)));
   } else if (type == "trainer_dead") {
-    sentinel_.set_leader(0);
+    set_trainer(0);
     persist_next();
   } else if (type == "attempt") {
-    sentinel_.set_leader(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)));
+    set_trainer(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)));
   } else if (type == "load") {
     load(*json);
   } else if (type == "roll_back") {
@@ -95,6 +113,11 @@ void Writer::on_message() {
     persist_next();
     leave_if_done();
   }
+}
+
+void Writer::set_trainer(pid_t leader) {
+  sentinel_.set_leader(leader);
+  trainer_runs_ = leader != 0;
 }
 
 void Writer::take_arena(const Json& message, std::vector<Fd> fds) {
@@ -234,6 +257,9 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena) {
     return;
   }
   SaveOptions save;
+  // The final step keeps its trainer waiting.
+  Pace pace([this, final = slot.final] { return trainer_runs_ && !final; });
+  save.quiet = [&] { return pace.quiet(); };
   save.writer_limit = from_seconds(options_.writer_limit);
   save.check_tensors = [this](const std::vector<FileImage>& files) {
     return check_with_engine(engine_, files);
@@ -266,8 +292,7 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena) {
       send({{"type", "reader_in_the_way"}, {"step", step}, {"reader", reader}});
     });
   if (saved && slot.final) publish(slot.step);
-  const bool retry =
-      !saved && saved.error().kind != ErrorKind::invalid && saved.error().kind != ErrorKind::damaged;
+  const bool retry = !saved && worth_another_try(saved.error());
   inbox_.post([this, slot, status, retry] { after_persist(slot, status, retry); });
 }
 
@@ -329,6 +354,7 @@ void Writer::on_supervisor_gone() {
   loop_.unwatch(socket_.get());
   spdlog::warn("writer: the supervisor is dead; ending its trainer");
   sentinel_.end_tree();
+  trainer_runs_ = false;
   discard_unfinished(*control_);
   leaving_ = true;
   failures_ = 0;

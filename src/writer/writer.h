@@ -43,6 +43,7 @@ class Writer {
   void load(const Json& message);
   void roll_back(uint64_t before);
   void go_on_rolling_back();
+  void set_trainer(pid_t leader);
   void persist_next();
   void persist(SlotView slot, std::shared_ptr<Arena> arena);
   void after_persist(SlotView slot, const Status& status, bool retry);
@@ -65,6 +66,7 @@ class Writer {
   std::map<uint32_t, std::shared_ptr<Arena>> arenas_;  // by generation
   std::atomic<const bitctl_engine*> engine_{nullptr};
   Sentinel sentinel_;
+  std::atomic<bool> trainer_runs_ = false;
   int allocating_ = 0;
   bool persisting_ = false;
   std::optional<uint64_t> rolling_back_;  // before this step

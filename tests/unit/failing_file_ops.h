@@ -57,6 +57,15 @@ class FailingFileOps : public FileOps {
     return fails("ftruncate", path_of(fd)) ? -1 : FileOps::ftruncate(fd, size);
   }
   int fsync(int fd) override { return fails("fsync", path_of(fd)) ? -1 : FileOps::fsync(fd); }
+  int sync_file_range(int fd, off_t offset, off_t size, unsigned flags) override {
+    return fails("sync_file_range", path_of(fd)) ? -1 : FileOps::sync_file_range(fd, offset, size, flags);
+  }
+  int fadvise(int fd, off_t offset, off_t size, int advice) override {
+    return fails("fadvise", path_of(fd)) ? -1 : FileOps::fadvise(fd, offset, size, advice);
+  }
+  int set_status_flags(int fd, int flags) override {
+    return fails("set_status_flags", path_of(fd)) ? -1 : FileOps::set_status_flags(fd, flags);
+  }
   int mkdir(const std::string& path, mode_t mode) override {
     return fails("mkdir", path) ? -1 : FileOps::mkdir(path, mode);
   }

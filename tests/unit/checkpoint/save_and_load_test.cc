@@ -1,11 +1,14 @@
 // A save and a load at the same time: who waits for whom, and for how long.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <future>
 
 #include "checkpoint/catalog.h"
 #include "checkpoint/load.h"
+#include "checkpoint/stage.h"
 #include "failing_file_ops.h"
 #include "safetensors/tensor_file.h"
 #include "step_image.h"
@@ -98,13 +101,23 @@ TEST(DuringASave, AnotherStepLoads) {
   ASSERT_TRUE(save_step(folder.path(), TestStep(1, 'a').image, {}));
   bool loaded = false;
   SaveOptions save;
-  save.check_tensors = [&](const auto&) -> Result<TensorFindings> {
+  class Loads : public FileOps {
+   public:
+    explicit Loads(std::function<void()> load) : load_(std::move(load)) {}
+    ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) override {
+      load_();
+      return FileOps::pwrite(fd, data, size, offset);
+    }
+
+   private:
+    std::function<void()> load_;
+  } ops([&] {
     TensorFileOptions options;
     options.lock_path = folder / ".lock";
     options.lock_limit = milliseconds(50);
     loaded = TensorFile::open(folder / "step-000000001/model.safetensors", options).has_value();
-    return TensorFindings{"test", {}};
-  };
+  });
+  save.ops = &ops;
   ASSERT_TRUE(save_step(folder.path(), TestStep(2, 'b').image, save));
   EXPECT_TRUE(loaded);
 }
@@ -151,6 +164,47 @@ TEST_F(LoadStep, StopsAtTheFirstTensorThatDoesNotVerify) {
   EXPECT_THAT(status.error().message, HasSubstr("training.safetensors: tensor b does not match its digest"));
   EXPECT_LT(slot_.loaded, layout_.offset_of(1) + manifest_.files[1].bytes)
       << "the watermark passed what is damaged";
+}
+
+// Blocks that several threads read, tensors that begin and end in the middle of them.
+TEST(LoadStepOfManyBlocks, VerifiesInOrderAndNamesTheDamagedTensor) {
+  const TemporaryFolder folder;
+  constexpr uint64_t kTensors = 9, kElements = 1'000'001;  // 36 MB
+  std::vector<TensorInfo> tensors;
+  for (uint64_t i = 0; i < kTensors; ++i)
+    tensors.push_back(
+        {fmt::format("t{}", i), "F32", {kElements}, i * kElements * 4, (i + 1) * kElements * 4});
+  std::string text(kTensors * kElements * 4, '\0');
+  for (size_t i = 0; i < text.size(); i += 64) text[i] = static_cast<char>(i / 64 % 61);
+  const PageCopy data(text);
+  StepImage image{.run = "test-run", .step = 3, .files = std::vector<FileImage>(1)};
+  image.files[0] = {kModelFile, *build_header(tensors, {{"format", "pt"}}, 8192), {}, data.view().data()};
+  image.files[0].table = *parse_header(image.files[0].header, 8192 + text.size());
+  ASSERT_TRUE(save_step(folder.path(), image, {}));
+
+  const StepFolder step{3, folder / "step-000000003"};
+  const auto manifest = inspect_step(step);
+  ASSERT_TRUE(manifest);
+  const ArenaLayout layout = *layout_of(*manifest, 1);
+  const PageCopy memory(std::string(layout.slot_bytes(), 'x'));
+  bitctl_slot slot{};
+  const auto load = [&] {
+    slot.loaded = 0;
+    return load_step(step, *manifest, layout, const_cast<char*>(memory.view().data()), &slot);
+  };
+  ASSERT_TRUE(load());
+  EXPECT_EQ(slot.loaded, 8192 + text.size());
+  EXPECT_EQ(memory.view().substr(8192, text.size()), text);
+
+  const Fd file(::open((step.path + "/" + kModelFile).c_str(), O_WRONLY));
+  for (const uint64_t broken : {8, 5, 1, 0}) {
+    const auto at = static_cast<off_t>(8192 + tensors[broken].end - 1);
+    ASSERT_EQ(::pwrite(file.get(), "y", 1, at), 1);
+    const auto status = load();
+    ASSERT_FALSE(status);
+    EXPECT_THAT(status.error().message, HasSubstr(fmt::format("tensor t{} does not match", broken)));
+    EXPECT_EQ(slot.loaded, 8192 + tensors[broken].begin);
+  }
 }
 
 TEST_F(LoadStep, AFileThatIsCutIsDamage) {

@@ -42,17 +42,17 @@ TEST(LoadEngine, LoadsOnceWhoeverAsks) {
   for (auto& thread : threads) thread.join();
   for (const auto* engine : engines) EXPECT_EQ(engine, engines.front());
   ASSERT_NE(engines.front(), nullptr);
-  uint8_t seen[2] = {};
-  engines.front()->check_tensors(nullptr, 0, seen, nullptr);
-  EXPECT_EQ(seen[1], 1);
+  bitctl_engine_error seen{};
+  engines.front()->check_tensors(nullptr, 0, &seen);
+  EXPECT_EQ(seen.text[1], 1);
 }
 
 TEST(LoadEngine, BlocksSignalsWhileItLoadsAndNotAfter) {
   const auto engine = load_engine(fake("good"));
   ASSERT_TRUE(engine);
-  uint8_t seen[2] = {};
-  (*engine)->check_tensors(nullptr, 0, seen, nullptr);
-  EXPECT_EQ(seen[0], 1);
+  bitctl_engine_error seen{};
+  (*engine)->check_tensors(nullptr, 0, &seen);
+  EXPECT_EQ(seen.text[0], 1);
   sigset_t now;
   ASSERT_EQ(::pthread_sigmask(SIG_SETMASK, nullptr, &now), 0);
   EXPECT_EQ(::sigismember(&now, SIGINT), 0);

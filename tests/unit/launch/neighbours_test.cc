@@ -58,6 +58,16 @@ TEST(GiveWay, LowersAProcessByThatMeans) {
   EXPECT_FALSE(give_way(child->pid, CpuShares::nice)) << "nobody is there any more";
 }
 
+TEST(YieldSession, GoesBackAndForth) {
+  if (!autogroups()) GTEST_SKIP() << "no autogroups here";
+  EXPECT_TRUE(in_a_session([] {
+    yield_session(true);
+    const bool least = read_kernel_file("/proc/self/autogroup").ends_with(" nice 19\n");
+    yield_session(false);
+    return least && is_half(read_kernel_file("/proc/self/autogroup"));
+  }));
+}
+
 TEST(SelfGivesWay, TheSessionGetsBackWhatItHad) {
   if (!autogroups()) GTEST_SKIP() << "no autogroups here";
   const auto own = [] { return read_kernel_file("/proc/self/autogroup"); };
