@@ -171,6 +171,7 @@ CrashCounts try_every_crash(const CrashCase& crash_case, const CrashLimits& limi
       if (op.kind == FileOp::Kind::note && op.path.starts_with("acknowledged "))
         acknowledged = std::stoull(op.path.substr(13));
     }
+    if (limits.one_is_enough && judge.counts().violations() > 0) break;
     if (done < crash_case.from) continue;
     const std::string where = fmt::format("after {} of {} calls", done, crash_case.log.size());
     for (const std::vector<bool>& survives : subsets_of(model.pending(), limits, random))

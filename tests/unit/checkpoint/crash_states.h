@@ -27,6 +27,7 @@ struct CrashLimits {
   size_t all_up_to = 9;  // so many pending effects are tried in all their combinations
   size_t random = 100;   // else so many at random, beside every prefix and every one left out
   uint64_t seed = 1;
+  bool one_is_enough = false;  // ends with the first violation
 };
 
 struct CrashCounts {
