@@ -31,6 +31,7 @@ class SequentialReader {
   // The digest of the next `size` bytes.
   Result<std::string> digest_next(uint64_t size) {
     Digest digest;
+    if (buffer_.size() < std::min<uint64_t>(size, kPiece)) buffer_.resize(std::min<uint64_t>(size, kPiece));
     while (size > 0) {
       const ssize_t n = ::read(fd_.get(), buffer_.data(), std::min<uint64_t>(size, buffer_.size()));
       if (n < 0 && errno == EINTR) continue;
@@ -54,8 +55,7 @@ class SequentialReader {
   }
 
  private:
-  SequentialReader(Fd fd, std::string path)
-      : fd_(std::move(fd)), path_(std::move(path)), buffer_(kPiece, '\0') {}
+  SequentialReader(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
 
   Fd fd_;
   std::string path_;

@@ -120,8 +120,9 @@ std::string stage_name(uint64_t step) {
 
 enum class Published { added, exchanged, unchanged };
 
-// Gives the stage its name. A step that stands there already is kept where it holds the same, exchanged where
-// it holds something else (the newer attempt is right), and set aside where it does not verify.
+// Gives the stage its name. A step that stands there already is exchanged (the newer attempt is right; and
+// where it should hold the same, only a read of all of it could tell whether it still does), and set aside
+// where it is broken.
 Result<Published> publish(const std::string& checkpoints, const std::string& stage, const Manifest& manifest,
                           FileOps& ops) {
   const std::string target = checkpoints + "/" + step_folder_name(manifest.step);
@@ -130,21 +131,28 @@ Result<Published> publish(const std::string& checkpoints, const std::string& sta
   if (*added) return Published::added;
 
   const auto standing = inspect_step({manifest.step, target});
-  if (standing && same_content(*standing, manifest)) return Published::unchanged;
   if (!standing) {
     if (auto moved = set_aside(target, ops); !moved) return forward(std::move(moved));
     if (ops.rename(stage, target) != 0) return fail_errno("cannot rename " + stage + " to " + target);
     return Published::added;
   }
   if (auto status = exchange_folders(stage, target, ops); !status) return forward(std::move(status));
-  return Published::exchanged;
+  return same_content(*standing, manifest) ? Published::unchanged : Published::exchanged;
 }
 
 // What was not acknowledged must not stand: a second fsync might report success for a name that is not on the
 // disk. What stood there before stands there again.
 void take_back(Published published, const std::string& stage, const std::string& target, FileOps& ops) {
-  if (published == Published::added) ops.rename(target, stage);
-  if (published == Published::exchanged) static_cast<void>(exchange_folders(stage, target, ops));
+  if (published == Published::added)
+    ops.rename(target, stage);
+  else
+    static_cast<void>(exchange_folders(stage, target, ops));
+}
+
+// A stage that has borne the step's name is deleted when the disk is sure to know that it does no longer;
+// else it is left to the next sweep.
+void drop(const std::string& stage, FileOps& ops) {
+  if (sync_folder(folder_of(stage), ops)) static_cast<void>(remove_tree(stage, ops));
 }
 
 }  // namespace
@@ -180,18 +188,18 @@ Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, 
   }
   const auto published = publish(checkpoints, stage, *manifest, ops);
   if (!published) {
-    static_cast<void>(remove_tree(stage, ops));
+    drop(stage, ops);
     return tl::unexpected(published.error());
   }
   if (auto status = sync_folder(checkpoints, ops); !status) {
     take_back(*published, stage, checkpoints + "/" + step_folder_name(image.step), ops);
-    static_cast<void>(remove_tree(stage, ops));
+    drop(stage, ops);
     return forward(std::move(status));
   }
   saved.manifest = std::move(*manifest);
   saved.unchanged = *published == Published::unchanged;
   if (options.on_committed) options.on_committed(saved);
-  // What an exchange left under the stage's name, or a stage that was not needed.
+  // What an exchange left under the stage's name.
   static_cast<void>(remove_tree(stage, ops));
   if (lock && options.retain) options.retain();
   return saved;

@@ -27,6 +27,12 @@ std::string hidden_name(const std::string& kind, const std::string& folder) {
   return fmt::format("{}/.{}-{}-{}", folder_of(folder), kind, filename_of(folder), random_hex8());
 }
 
+// The name in the middle of a hidden one.
+std::string name_behind(const std::string& hidden) {
+  const size_t begin = hidden.find('-') + 1;
+  return hidden.substr(begin, hidden.rfind('-') - begin);
+}
+
 }  // namespace
 
 Status remove_tree(const std::string& folder, FileOps& ops) {
@@ -50,9 +56,21 @@ Status remove_folder(const std::string& folder, FileOps& ops) {
 }
 
 void sweep_stages(const std::string& folder, FileOps& ops) {
-  for (const std::string& path : paths_in(folder)) {
+  std::vector<std::string> left = paths_in(folder);
+  std::erase_if(left, [](const std::string& path) {
     const std::string name = filename_of(path);
-    if (name.starts_with(".tmp-") || name.starts_with(".trash-")) static_cast<void>(remove_tree(path, ops));
+    return !name.starts_with(".tmp-") && !name.starts_with(".trash-") && !name.starts_with(".old-");
+  });
+  // The disk may know what is here by another name still, one that counts.
+  if (left.empty() || !sync_folder(folder, ops)) return;
+  for (const std::string& path : left) {
+    if (filename_of(path).starts_with(".old-")) {
+      const auto restored = add_folder(path, folder + "/" + name_behind(filename_of(path)), ops);
+      // Never half of it under a name that is brought back.
+      if (restored && !*restored) static_cast<void>(remove_folder(path, ops));
+    } else {
+      static_cast<void>(remove_tree(path, ops));
+    }
   }
 }
 
@@ -75,15 +93,17 @@ Result<bool> add_folder(const std::string& stage, const std::string& target, Fil
 Status exchange_folders(const std::string& stage, const std::string& target, FileOps& ops) {
   if (ops.rename2(stage, target, RENAME_EXCHANGE) == 0) return {};
   if (errno != EINVAL && errno != ENOSYS) return fail_errno("cannot exchange " + stage + " and " + target);
-  const std::string between = hidden_name("trash", target);
-  if (ops.rename(target, between) != 0) return fail_errno("cannot rename " + target);
-  if (ops.rename(stage, target) != 0) {
-    Status status = fail_errno("cannot rename " + stage + " to " + target);
-    ops.rename(between, target);
-    return status;
-  }
-  if (ops.rename(between, stage) != 0) return fail_errno("cannot rename " + between);
-  return {};
+  // For a moment nothing stands there: the old one waits where a sweep finds it and brings it back, until the
+  // new one is sure to be on the disk.
+  const std::string old = hidden_name("old", target);
+  if (ops.rename(target, old) != 0) return fail_errno("cannot rename " + target);
+  Status status;
+  if (ops.rename(stage, target) != 0)
+    status = fail_errno("cannot rename " + stage + " to " + target);
+  else if (status = sync_folder(folder_of(target), ops); !status)
+    ops.rename(target, stage);
+  if (ops.rename(old, status ? stage : target) != 0 && status) status = fail_errno("cannot rename " + old);
+  return status;
 }
 
 Status publish_model(const std::string& run_folder, const std::string& step_folder, FileOps& ops) {
@@ -104,8 +124,10 @@ Status publish_model(const std::string& run_folder, const std::string& step_fold
     else if (!*added)  // an earlier finish() stands there; it goes with the stage
       status = exchange_folders(stage, model, ops);
   }
-  if (status) status = sync_folder(run_folder, ops);
-  static_cast<void>(remove_tree(stage, ops));
+  const Status synced = sync_folder(run_folder, ops);
+  if (status) status = synced;
+  // An exchange that the disk does not know yet would find the model's name on what is deleted here.
+  if (synced) static_cast<void>(remove_tree(stage, ops));
   return status;
 }
 

@@ -16,7 +16,8 @@ Status remove_tree(const std::string& folder, FileOps& ops = system_file_ops());
 // Under .lock.
 Status remove_folder(const std::string& folder, FileOps& ops = system_file_ops());
 
-// Removes what a killed process left: .tmp-… and .trash-… folders. Before anybody makes new ones.
+// Removes what a killed process left: .tmp-… and .trash-… folders; .old-… gets its name back where nothing
+// stands there. Before anybody makes new ones.
 void sweep_stages(const std::string& folder, FileOps& ops = system_file_ops());
 
 // Moves a step that does not verify aside as .bad-<name>-<random>; nothing is deleted. The new path. Under
@@ -28,7 +29,8 @@ Result<std::string> set_aside(const std::string& step_folder, FileOps& ops = sys
 Result<bool> add_folder(const std::string& stage, const std::string& target,
                         FileOps& ops = system_file_ops());
 
-// `stage` and `target` change their names, in one step where the file system can.
+// `stage` and `target` change their names, in one step where the file system can; where it cannot, the new
+// target is durable before this returns.
 Status exchange_folders(const std::string& stage, const std::string& target,
                         FileOps& ops = system_file_ops());
 

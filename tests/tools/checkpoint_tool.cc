@@ -1,172 +1,137 @@
-// Saves and loads a step without a trainer, for benchmarks: the image lies in shared memory as in the arena.
+// One save, or one look at what is there, for tests that kill and starve it from outside.
 //
-//   checkpoint_tool FOLDER MEBIBYTES TENSORS
-//
-// Then a command a line; each answers with one line of JSON, seconds of wall and processor time:
-//   save STEP                  save_step into FOLDER
-//   load STEP                  load_step into other memory, which must then hold the same bytes
-//   write THREADS PATH         the same bytes past the page cache, 4 MiB a call, and one fsync: the raw disk
-//   read THREADS PATH          the same, read
-#include <fcntl.h>
+//   checkpoint_tool save CHECKPOINTS STEP FILL [--elements N] [--keep N] [--record FILE]
+//     A step whose tensors hold nothing but the byte FILL; "acknowledged STEP" the moment it is. --record: the calls.
+//   checkpoint_tool load CHECKPOINTS
+//     What the next writer finds, by every kind of load: {"step": …, "fill": …, "bad": […]}; step 0: nothing. Exit code 1
+//     where one load takes what another refuses.
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <cstring>
-#include <functional>
-#include <iostream>
-#include <sstream>
-#include <thread>
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
 
-#include "base/fd.h"
 #include "checkpoint/catalog.h"
-#include "checkpoint/commit.h"
+#include "checkpoint/folders.h"
 #include "checkpoint/load.h"
-
-namespace {
+#include "checkpoint/retention.h"
+#include "checkpoint/step_image.h"
+#include "recording_file_ops.h"
+#include "safetensors/tensor_file.h"
 
 using namespace bitctl;
 
-constexpr uint64_t kBlock = uint64_t{4} << 20;
+namespace {
 
-void must(bool good, const std::string& what) {
-  if (good) return;
-  std::fprintf(stderr, "checkpoint_tool: %s: %s\n", what.c_str(), std::strerror(errno));
-  std::exit(1);
+void say(const std::string& line) {
+  [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, (line + "\n").data(), line.size() + 1);
 }
 
-// Float32 tensors of unlike sizes, `bytes` in all.
-std::vector<TensorInfo> tensors_of(const std::string& prefix, uint64_t bytes, uint64_t count) {
-  std::vector<TensorInfo> tensors;
-  for (uint64_t i = 0, begin = 0; i < count; ++i) {
-    const uint64_t even = (bytes - begin) / (count - i) / 4;
-    const uint64_t elements = i + 1 == count ? even : std::max<uint64_t>(1, even * (1 + i % 3) / 2);
-    tensors.push_back({fmt::format("{}.{}", prefix, i),
-                       "F32",
-                       {static_cast<int64_t>(elements)},
-                       begin,
-                       begin + elements * 4});
-    begin = tensors.back().end;
+std::string line_of(const FileOp& op, const std::map<int, std::string>& paths) {
+  using Kind = FileOp::Kind;
+  const std::string& opened = op.handle > 0 ? paths.at(op.handle) : op.path;
+  switch (op.kind) {
+    case Kind::open: return op.created ? "create " + op.path : "";
+    case Kind::write: return fmt::format("write {} {} {}", opened, op.offset, op.bytes.size());
+    case Kind::size: return fmt::format("size {} {}", opened, op.size);
+    case Kind::size_at_least: return fmt::format("size_at_least {} {}", opened, op.size);
+    case Kind::fsync: return "fsync " + opened;
+    case Kind::mkdir: return "mkdir " + op.path;
+    case Kind::link: return fmt::format("link {} {}", op.path, op.to);
+    case Kind::rename: return fmt::format("rename {} {}", op.path, op.to);
+    case Kind::exchange: return fmt::format("exchange {} {}", op.path, op.to);
+    case Kind::unlink: return "unlink " + op.path;
+    case Kind::rmdir: return "rmdir " + op.path;
+    case Kind::note: break;
   }
-  return tensors;
+  return "";
 }
 
-class Bench {
- public:
-  Bench(std::string folder, uint64_t mebibytes, uint64_t tensors) : folder_(std::move(folder)) {
-    const uint64_t bytes = mebibytes > 0 ? mebibytes << 20 : 1024;
-    layout_.gen = 1;
-    add(kModelFile, tensors_of("model", bytes / 3 / 4 * 4, std::max<uint64_t>(1, tensors / 3)));
-    add(kTrainingFile,
-        tensors_of("optim", (bytes - bytes / 3) / 4 * 4, std::max<uint64_t>(1, tensors - tensors / 3)));
-    from_ = memory("from");
-    to_ = memory("to");
-    uint64_t random = 88172645463325252u;
-    for (char* p = from_.data(); p < from_.data() + from_.size(); p += 4) {
-      random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-      const uint32_t word = 0x3f800000 | static_cast<uint32_t>(random & 0x7fffff);
-      std::memcpy(p, &word, 4);
+void write_log(const std::vector<FileOp>& log, const std::string& path) {
+  std::ofstream out(path);
+  std::map<int, std::string> paths;
+  for (const FileOp& op : log) {
+    if (op.kind == FileOp::Kind::open) paths[op.handle] = op.path;
+    if (const std::string line = line_of(op, paths); !line.empty()) out << line << "\n";
+  }
+}
+
+int save(const std::string& checkpoints, uint64_t step, char fill, size_t elements, int keep, const std::string& record) {
+  RecordingFileOps recorder(checkpoints);
+  FileOps& ops = record.empty() ? system_file_ops() : recorder;
+  SaveOptions options;
+  options.ops = &ops;
+  options.on_committed = [&](const Saved&) { say(fmt::format("acknowledged {}", step)); };
+  options.retain = [&] { retain(checkpoints, {.keep_last = keep}, {}, ops); };
+  const TestStep image(step, fill, elements);
+  const auto saved = save_step(checkpoints, image.image, options);
+  if (!record.empty()) write_log(recorder.log(), record);
+  if (!saved) std::fprintf(stderr, "%s\n", saved.error().message.c_str());
+  return saved ? 0 : 1;
+}
+
+bool holds_only(std::string_view bytes, char fill) {
+  return std::all_of(bytes.begin(), bytes.end(), [&](char c) { return c == fill; });
+}
+
+// Verified, mapped, and read into memory: '\0' where one of them refuses it.
+char fill_of(const StepFolder& folder, const Manifest& manifest) {
+  const auto layout = layout_of(manifest, 1);
+  if (!layout) return '\0';
+  const std::unique_ptr<char, void (*)(void*)> memory(
+      static_cast<char*>(std::aligned_alloc(kArenaPage, layout->slot_bytes())), std::free);
+  bitctl_slot slot{};
+  if (!load_step(folder, manifest, *layout, memory.get(), &slot)) return '\0';
+  const char fill = memory.get()[manifest.files[0].header_bytes];
+  for (size_t i = 0; i < manifest.files.size(); ++i) {
+    const ManifestFile& file = manifest.files[i];
+    const std::string_view read(memory.get() + layout->offset_of(i) + file.header_bytes, file.data_bytes());
+    const auto mapped = TensorFile::open(folder.path + "/" + file.name, {});
+    if (!mapped || !holds_only(read, fill)) return '\0';
+    for (const TensorInfo& tensor : (*mapped)->header().tensors)
+      if (!holds_only((*mapped)->bytes(tensor), fill)) return '\0';
+  }
+  return fill;
+}
+
+int load(const std::string& checkpoints) {
+  sweep_stages(checkpoints);
+  Json found = {{"step", 0}, {"fill", ""}, {"bad", Json::array()}};
+  bool agreed = true;
+  for (const StepFolder& folder : step_folders(checkpoints)) {
+    const auto verified = verify_step(folder);
+    if (!verified) {
+      found["bad"].push_back(verified.error().message);
+      continue;
     }
-    for (size_t i = 0; i < image_.files.size(); ++i)
-      image_.files[i].data = from_.data() + layout_.offset_of(i) + layout_.files[i].header_bytes;
-    image_.run = "bench";
+    const char fill = fill_of(folder, *verified);
+    agreed = agreed && fill != '\0';
+    if (found["step"] == 0) found.update({{"step", folder.step}, {"fill", std::string(1, fill)}});
   }
-
-  std::string answer(const std::string& line) {
-    std::istringstream words(line);
-    std::string command, path;
-    uint64_t number = 0;
-    words >> command >> number >> path;
-    if (command == "save") return timed([&] { save(number); });
-    if (command == "load") return timed([&] { load(number); });
-    if (command == "write" || command == "read") return timed([&] { raw(command == "write", number, path); });
-    must(false, "no command " + line);
-    return {};
-  }
-
- private:
-  void add(const char* name, std::vector<TensorInfo> tensors) {
-    const uint64_t bytes = tensors.back().end;
-    const uint64_t least = build_header(tensors, {{"format", "pt"}})->size();
-    FileImage file;
-    file.name = name;
-    file.header =
-        *build_header(tensors, {{"format", "pt"}}, (least + kArenaPage - 1) / kArenaPage * kArenaPage);
-    file.table = *parse_header(file.header, file.header.size() + bytes);
-    layout_.files.push_back({name, file.header.size(), (bytes + kArenaPage - 1) / kArenaPage * kArenaPage});
-    image_.files.push_back(std::move(file));
-  }
-
-  SharedMemory memory(const char* name) const {
-    auto fd = create_memory(name, layout_.slot_bytes());
-    must(fd && allocate_memory(fd->get(), layout_.slot_bytes()), "memory");
-    return std::move(*SharedMemory::map(fd->get(), layout_.slot_bytes()));
-  }
-
-  static std::string timed(const std::function<void()>& work) {
-    const auto cpu = [] {
-      rusage use{};
-      ::getrusage(RUSAGE_SELF, &use);
-      return static_cast<double>(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-             1e-6 * static_cast<double>(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
-    };
-    const double cpu_before = cpu();
-    const auto begun = std::chrono::steady_clock::now();
-    work();
-    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begun;
-    return fmt::format(R"({{"wall": {:.6f}, "cpu": {:.6f}}})", wall.count(), cpu() - cpu_before);
-  }
-
-  void save(uint64_t step) {
-    image_.step = step;
-    const auto saved = save_step(folder_, image_, {});
-    must(saved.has_value(), saved ? "" : saved.error().message);
-  }
-
-  void load(uint64_t step) {
-    const StepFolder folder{step, folder_ + "/" + step_folder_name(step)};
-    const auto manifest = inspect_step(folder);
-    must(manifest.has_value(), manifest ? "" : manifest.error().message);
-    bitctl_slot slot{};
-    const auto status = load_step(folder, *manifest, layout_, to_.data(), &slot);
-    must(status.has_value(), status ? "" : status.error().message);
-    must(slot.loaded == layout_.offset_of(1) + manifest->files[1].bytes, "the watermark is not at the end");
-  }
-
-  void raw(bool writing, uint64_t threads, const std::string& path) {
-    const uint64_t size = from_.size();
-    const Fd fd(writing ? ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0666)
-                        : ::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-    must(static_cast<bool>(fd), path);
-    if (writing) must(::fallocate(fd.get(), 0, 0, static_cast<off_t>(size)) == 0, path);
-    std::atomic<uint64_t> next = 0;
-    const auto work = [&] {
-      for (uint64_t at = next.fetch_add(kBlock); at < size; at = next.fetch_add(kBlock)) {
-        const uint64_t block = std::min(kBlock, size - at);
-        const ssize_t n = writing ? ::pwrite(fd.get(), from_.data() + at, block, static_cast<off_t>(at))
-                                  : ::pread(fd.get(), to_.data() + at, block, static_cast<off_t>(at));
-        must(n == static_cast<ssize_t>(block), path);
-      }
-    };
-    std::vector<std::thread> others;
-    for (uint64_t i = 1; i < threads; ++i) others.emplace_back(work);
-    work();
-    for (auto& other : others) other.join();
-    if (writing) must(::fsync(fd.get()) == 0, path);
-  }
-
-  std::string folder_;
-  ArenaLayout layout_;
-  StepImage image_;
-  SharedMemory from_, to_;
-};
+  say(dump_line(found));
+  return agreed ? 0 : 1;
+}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  must(argc == 4, "three arguments, please");
-  Bench bench(argv[1], std::stoull(argv[2]), std::stoull(argv[3]));
-  std::cout << "ready" << std::endl;
-  for (std::string line; std::getline(std::cin, line);) std::cout << bench.answer(line) << std::endl;
+  std::string checkpoints, fill, record;
+  uint64_t step = 0;
+  size_t elements = 3000;
+  int keep = 2;
+  CLI::App app;
+  auto* saving = app.add_subcommand("save");
+  saving->add_option("checkpoints", checkpoints)->required();
+  saving->add_option("step", step)->required();
+  saving->add_option("fill", fill)->required();
+  saving->add_option("--elements", elements)->check(CLI::Range(1, (1 << 18) - 1));
+  saving->add_option("--keep", keep);
+  saving->add_option("--record", record);
+  auto* loading = app.add_subcommand("load");
+  loading->add_option("checkpoints", checkpoints)->required();
+  app.require_subcommand(1);
+  CLI11_PARSE(app, argc, argv);
+  return *loading ? load(checkpoints) : save(checkpoints, step, fill.at(0), elements, keep, record);
 }

@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-TOOL = ROOT / "build" / "tests" / "checkpoint_tool"
+TOOL = ROOT / "build" / "tests" / "checkpoint_bench"
 PYTHON = ROOT / ".venv" / "bin" / "python"
 SHAPES = {"L": (1024, 435), "S": (64, 10000), "H": (4096, 8), "tiny": (0, 2)}  # MiB, tensors
 
@@ -21,7 +21,7 @@ def again_with_torch():
 
 
 class Tool:
-    """tests/tools/checkpoint_tool.cc"""
+    """tests/tools/checkpoint_bench.cc"""
 
     def __init__(self, folder, shape, *command):
         self.process = subprocess.Popen([*command, TOOL, folder, *map(str, SHAPES[shape])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

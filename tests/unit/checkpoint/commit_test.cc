@@ -193,10 +193,9 @@ TEST(SaveStep, ShortWritesAreContinued) {
   EXPECT_TRUE(verify_step({1, folder / "step-000000001"}));
 }
 
-TEST(SaveStep, TheSameContentAgainIsKeptAndAcknowledged) {
+TEST(SaveStep, TheSameContentAgainIsAcknowledgedAndToldApart) {
   const TemporaryFolder folder;
   ASSERT_TRUE(save_step(folder.path(), TestStep(5).image, {}));
-  const auto before = std::filesystem::last_write_time(folder / "step-000000005/manifest.json");
   int acknowledged = 0;
   SaveOptions options;
   options.on_committed = [&](const Saved&) { ++acknowledged; };
@@ -204,8 +203,21 @@ TEST(SaveStep, TheSameContentAgainIsKeptAndAcknowledged) {
   ASSERT_TRUE(again);
   EXPECT_TRUE(again->unchanged);
   EXPECT_EQ(acknowledged, 1);
-  EXPECT_EQ(std::filesystem::last_write_time(folder / "step-000000005/manifest.json"), before);
+  EXPECT_TRUE(verify_step({5, folder / "step-000000005"}));
   EXPECT_THAT(left_in(folder.path()), ElementsAre("step-000000005"));
+}
+
+// Its manifest is what it was: what is acknowledged are the new bytes, never the old ones.
+TEST(SaveStep, AStandingStepThatHasRottedIsReplacedByTheSameContent) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(save_step(folder.path(), TestStep(5).image, {}));
+  const std::string path = folder / "step-000000005/model.safetensors";
+  std::string bytes = read_text(path);
+  bytes[bytes.size() / 2] ^= 1;
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+  ASSERT_FALSE(verify_step({5, folder / "step-000000005"}));
+  ASSERT_TRUE(save_step(folder.path(), TestStep(5).image, {}));
+  EXPECT_TRUE(verify_step({5, folder / "step-000000005"}));
 }
 
 TEST(SaveStep, AnotherContentOfTheSameStepTakesItsPlaceAtOnce) {
