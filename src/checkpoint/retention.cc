@@ -96,19 +96,21 @@ std::optional<uint64_t> find_verified(const std::string& checkpoints, const Rete
   return std::nullopt;
 }
 
-std::vector<uint64_t> retain(const std::string& checkpoints, const RetentionPolicy& policy,
-                             const RetentionScope& scope, FileOps& ops, uint64_t enough) {
-  std::vector<uint64_t> deleted;
-  uint64_t freed = 0;
+Retained retain(const std::string& checkpoints, const RetentionPolicy& policy, const RetentionScope& scope,
+                FileOps& ops, uint64_t enough) {
+  Retained done;
   for (const uint64_t step : steps_to_delete(retention_entries(checkpoints, policy, scope), policy)) {
-    if (freed >= enough) break;
+    if (done.bytes >= enough) break;
     const StepFolder folder{step, checkpoints + "/" + step_folder_name(step)};
     const auto manifest = inspect_step(folder);
-    if (!remove_folder(folder.path, ops)) continue;
-    deleted.push_back(step);
-    if (manifest) freed += manifest->bytes();
+    if (auto status = remove_folder(folder.path, ops); !status) {
+      done.failed.push_back(status.error());
+      continue;
+    }
+    done.deleted.push_back(step);
+    if (manifest) done.bytes += manifest->bytes();
   }
-  return deleted;
+  return done;
 }
 
 RetentionPolicy under_disk_pressure(RetentionPolicy policy) {

@@ -64,11 +64,16 @@ std::vector<RetentionEntry> retention_entries(const std::string& checkpoints, co
 // there is none. Takes no lock; blocks for the disk.
 std::optional<uint64_t> find_verified(const std::string& checkpoints, const RetentionScope& scope);
 
+struct Retained {
+  std::vector<uint64_t> deleted;
+  uint64_t bytes = 0;         // of these
+  std::vector<Error> failed;  // what could not be deleted; it is tried again next time
+};
+
 // Looks at the folder, decides, deletes from the oldest on, until `enough` bytes are gone. Under the
-// exclusive .lock. Returns the deleted steps; what could not be deleted is tried again next time.
-std::vector<uint64_t> retain(const std::string& checkpoints, const RetentionPolicy& policy,
-                             const RetentionScope& scope, FileOps& ops = system_file_ops(),
-                             uint64_t enough = UINT64_MAX);
+// exclusive .lock.
+Retained retain(const std::string& checkpoints, const RetentionPolicy& policy, const RetentionScope& scope,
+                FileOps& ops = system_file_ops(), uint64_t enough = UINT64_MAX);
 
 // What may go where a save finds no room on the disk: all of the last but one.
 RetentionPolicy under_disk_pressure(RetentionPolicy policy);

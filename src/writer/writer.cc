@@ -268,7 +268,7 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<
   if (resumed_from) scope.in_use.insert(*resumed_from);
   save.retain = [&] {
     scope.verified.insert(slot.step);  // hashed from memory and written a moment ago
-    tell_retained(retain(folder_.checkpoints(), options_.retention, scope), {});
+    tell_retained(retain(folder_.checkpoints(), options_.retention, scope).deleted, {});
   };
   auto saved = save_step(folder_.checkpoints(), *image, save);
   while (!saved && is_disk_full(saved.error()) && make_room(scope, bytes_of(*image), saved.error().message))
@@ -302,7 +302,8 @@ bool Writer::make_room(RetentionScope scope, uint64_t bytes, const std::string& 
   const auto lock = FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, seconds(2));
   if (!lock) return false;  // somebody loads; the next try comes soon
   const auto deleted =
-      retain(folder_.checkpoints(), under_disk_pressure(options_.retention), scope, system_file_ops(), bytes);
+      retain(folder_.checkpoints(), under_disk_pressure(options_.retention), scope, system_file_ops(), bytes)
+          .deleted;
   tell_retained(deleted, reason);
   return !deleted.empty();
 }

@@ -107,10 +107,10 @@ TEST_F(RetentionInAFolder, PinsAreSeenAndTakenAwayAgain) {
   for (const uint64_t step : {10, 20, 30}) save(step);
   ASSERT_TRUE(pin_step(folder_.path(), 10));
   ASSERT_TRUE(pin_step(folder_.path(), 10));
-  EXPECT_THAT(retain(folder_.path(), last_one_, scope_), ElementsAre(20));
+  EXPECT_THAT(retain(folder_.path(), last_one_, scope_).deleted, ElementsAre(20));
   ASSERT_TRUE(unpin_step(folder_.path(), 10));
   ASSERT_TRUE(unpin_step(folder_.path(), 10));
-  EXPECT_THAT(retain(folder_.path(), last_one_, scope_), ElementsAre(10));
+  EXPECT_THAT(retain(folder_.path(), last_one_, scope_).deleted, ElementsAre(10));
   EXPECT_THAT(standing(), ElementsAre(30));
 }
 
@@ -142,7 +142,7 @@ TEST_F(RetentionInAFolder, WhatIsNotOursStays) {
   save(15);
   fs::rename(path_of(15), elsewhere / "theirs");
   fs::create_symlink(elsewhere / "theirs", path_of(15));
-  EXPECT_THAT(retain(folder_.path(), last_one_, scope_), ElementsAre(10));
+  EXPECT_THAT(retain(folder_.path(), last_one_, scope_).deleted, ElementsAre(10));
   EXPECT_THAT(standing(), ElementsAre(30, 20, 15, 5));
   EXPECT_TRUE(fs::exists(folder_ / "step-7"));
   EXPECT_TRUE(fs::exists(elsewhere / "theirs/model.safetensors"));
@@ -160,7 +160,7 @@ TEST_F(RetentionInAFolder, OfALinkOnlyTheLinkIsRemoved) {
 TEST_F(RetentionInAFolder, GoesAsTrashAndOldestFirst) {
   for (const uint64_t step : {20, 10, 30}) save(step);
   FailingFileOps ops;
-  EXPECT_THAT(retain(folder_.path(), last_one_, scope_, ops), ElementsAre(10, 20));
+  EXPECT_THAT(retain(folder_.path(), last_one_, scope_, ops).deleted, ElementsAre(10, 20));
   ASSERT_GE(ops.log().size(), 3u);
   EXPECT_THAT(ops.log()[0], testing::StartsWith("rename .trash-step-000000010-"));
   EXPECT_EQ(ops.calls()[2], "fsync") << "the name is gone for good before the content is";
@@ -171,8 +171,8 @@ TEST_F(RetentionInAFolder, GoesAsTrashAndOldestFirst) {
 TEST_F(RetentionInAFolder, UnderDiskPressureNoMoreGoesThanIsNeeded) {
   for (const uint64_t step : {10, 20, 25, 30}) save(step);
   const auto policy = under_disk_pressure({.keep_last = 4, .keep_every = 25});
-  EXPECT_THAT(retain(folder_.path(), policy, scope_, system_file_ops(), 1), ElementsAre(10));
-  EXPECT_THAT(retain(folder_.path(), policy, scope_, system_file_ops(), 1 << 30), ElementsAre(20));
+  EXPECT_THAT(retain(folder_.path(), policy, scope_, system_file_ops(), 1).deleted, ElementsAre(10));
+  EXPECT_THAT(retain(folder_.path(), policy, scope_, system_file_ops(), 1 << 30).deleted, ElementsAre(20));
   EXPECT_THAT(standing(), ElementsAre(30, 25));
 }
 
@@ -187,7 +187,7 @@ TEST_F(RetentionInAFolder, TheNewestThatIsGoodIsFoundByReading) {
   damage(20);
   damage(10);
   EXPECT_EQ(find_verified(folder_.path(), scope_), std::nullopt);
-  EXPECT_THAT(retain(folder_.path(), last_one_, scope_), IsEmpty());
+  EXPECT_THAT(retain(folder_.path(), last_one_, scope_).deleted, IsEmpty());
 }
 
 TEST(Catalog, StepFolderNames) {
