@@ -36,6 +36,10 @@ std::string name_behind(const std::string& hidden) {
 }  // namespace
 
 Status remove_tree(const std::string& folder, FileOps& ops) {
+  struct stat self {};
+  // Of a link that stands in a folder's place only the link goes, never what it points to.
+  if (::lstat(folder.c_str(), &self) == 0 && !S_ISDIR(self.st_mode))
+    return ops.unlink(folder) == 0 ? Status() : fail_errno("cannot delete " + folder);
   for (const std::string& path : paths_in(folder)) {
     struct stat st {};
     if (::lstat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {

@@ -14,7 +14,7 @@
 //   arena_ready {gen} | arena_failed {gen, reason}
 //   started {step}
 //   committed {step, bytes, ms, unchanged, non_finite, tensor_check}    before retention
-//   retained {deleted}
+//   retained {deleted, reason?}               reason: no room on the disk, more went than the policy lets go
 //   failed {step, reason, errno, final}       final: the image itself is wrong, it is not tried again
 //   reader_in_the_way {step, reader}          committed all the same; nothing was deleted
 //   loaded {step} | load_failed {step, damaged, reason, aside?}

@@ -9,7 +9,8 @@
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "checkpoint/catalog.h"
-#include "commands/commands.h"
+#include "checkpoint/pins.h"
+#include "commands/checkpoint_steps.h"
 #include "commands/control.h"
 #include "pulse/view.h"
 
@@ -19,6 +20,7 @@ namespace {
 struct CheckpointOptions {
   std::string target;
   bool json = false;
+  bool deep = false;
 };
 
 std::string metrics_text(const Json& metrics) {
@@ -34,8 +36,10 @@ int list(const CheckpointOptions& options) {
   const int64_t now = unix_seconds(system_clock().wall());
   for (const StepFolder& step : step_folders(folder->checkpoints())) {
     const auto manifest = inspect_step(step);
+    const bool pinned = is_pinned(folder->checkpoints(), step.step);
     if (options.json) {
-      Json row = {{"step", step.step}, {"path", step.path}, {"complete", manifest.has_value()}};
+      Json row = {
+          {"step", step.step}, {"path", step.path}, {"complete", manifest.has_value()}, {"pinned", pinned}};
       if (manifest)
         row.update({{"bytes", manifest->bytes()},
                     {"created", manifest->created},
@@ -47,9 +51,9 @@ int list(const CheckpointOptions& options) {
         row["reason"] = manifest.error().message;
       std::printf("%s\n", dump_line(row).c_str());
     } else if (manifest) {
-      fmt::print("step {:<12} {:>10}  {:<9} {}{}\n", step.step, format_bytes(manifest->bytes()),
+      fmt::print("step {:<12} {:>10}  {:<9} {}{}{}\n", step.step, format_bytes(manifest->bytes()),
                  age_text(manifest->created, now), visible_text(metrics_text(manifest->metrics)),
-                 manifest->non_finite.empty() ? "" : "  NOT FINITE");
+                 manifest->non_finite.empty() ? "" : "  NOT FINITE", pinned ? "  pinned" : "");
     } else {
       fmt::print("step {:<12} damaged: {}\n", step.step, visible_text(manifest.error().message));
     }
@@ -57,15 +61,19 @@ int list(const CheckpointOptions& options) {
   return kOk;
 }
 
-bool say(const std::string& what, const Status& status, bool json) {
+// `deep`: every byte was held against a digest.
+bool say(const std::string& what, const Status& status, bool deep, bool json) {
   if (json) {
-    Json row = {{"path", what}, {"good", status.has_value()}};
+    Json row = {{"path", what}, {"good", status.has_value()}, {"deep", deep}};
     if (!status) row["reason"] = status.error().message;
     std::printf("%s\n", dump_line(row).c_str());
-  } else {
-    std::printf("%s: %s\n", visible_text(what).c_str(),
-                status ? "good" : ("damaged: " + visible_text(status.error().message)).c_str());
+    return status.has_value();
   }
+  std::string text = deep ? "good" : "whole";
+  if (!status)
+    text = (status.error().kind == ErrorKind::damaged ? "damaged: " : "cannot be read: ") +
+           visible_text(status.error().message);
+  std::printf("%s: %s\n", visible_text(what).c_str(), text.c_str());
   return status.has_value();
 }
 
@@ -75,19 +83,25 @@ Status verdict(Result<T>&& result) {
   return tl::unexpected(std::move(result.error()));
 }
 
+Status verify_one(const StepFolder& step, bool deep) {
+  return deep ? verdict(verify_step(step)) : verdict(inspect_step(step));
+}
+
 // A step's folder, any other folder's safetensors files, or a lone file.
-int verify_path(const std::string& path, bool json) {
+int verify_path(const std::string& path, const CheckpointOptions& options) {
   std::error_code error;
-  if (!std::filesystem::is_directory(path, error))
-    return say(path, verdict(verify_tensor_file(path)), json) ? kOk : kFailed;
+  const auto file = [&](const std::string& one) {
+    return say(one, verdict(verify_tensor_file(one)), false, options.json);
+  };
+  if (!std::filesystem::is_directory(path, error)) return file(path) ? kOk : kFailed;
   if (const auto step = step_of_folder_name(filename_of(path)))
-    return say(path, verdict(verify_step({*step, path})), json) ? kOk : kFailed;
+    return say(path, verify_one({*step, path}, options.deep), options.deep, options.json) ? kOk : kFailed;
   bool good = true;
   int files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
     if (entry.path().extension() != ".safetensors") continue;
     ++files;
-    good = say(entry.path(), verdict(verify_tensor_file(entry.path())), json) && good;
+    good = file(entry.path()) && good;
   }
   if (files == 0)
     return complain({ErrorKind::not_found, path + ": no checkpoint and no .safetensors file in it"}, kFailed);
@@ -99,14 +113,18 @@ int verify(const CheckpointOptions& options) {
   std::error_code error;
   const bool is_run = std::filesystem::exists(path + "/run.json", error);
   if (!options.target.empty() && !is_run && std::filesystem::exists(path, error))
-    return verify_path(path, options.json);
+    return verify_path(path, options);
   const auto folder = find_run(options.target, absolute_path("."));
   if (!folder) return complain(folder.error(), kNoSuchRun);
   const auto steps = step_folders(folder->checkpoints());
   if (steps.empty()) return complain({ErrorKind::not_found, folder->id() + " has no checkpoint"}, kFailed);
   bool good = true;
-  for (const StepFolder& step : steps)
-    good = say(step.path, verdict(verify_step(step)), options.json) && good;
+  for (const StepFolder& step : steps) {
+    const Status status = verify_one(step, options.deep);
+    // Retention of a run in progress may take a step away while it is read.
+    if (!status && !std::filesystem::exists(step.path, error)) continue;
+    good = say(step.path, status, options.deep, options.json) && good;
+  }
   return good ? kOk : kFailed;
 }
 
@@ -120,14 +138,13 @@ int save(const CheckpointOptions& options) {
   return kOk;
 }
 
-void add(CLI::App& app, Action& action, const char* name, const char* help, const char* target_help,
-         int (*run)(const CheckpointOptions&)) {
-  auto options = std::make_shared<CheckpointOptions>();
+CLI::App* add(CLI::App& app, Action& action, const char* name, const char* help, const char* target_help,
+              const std::shared_ptr<CheckpointOptions>& options, int (*run)(const CheckpointOptions&)) {
   CLI::App* command = app.add_subcommand(name, help);
-  command->add_option("TARGET", options->target, target_help);
-  command->add_flag("--json", options->json, "One JSON object a line");
+  command->add_option("RUN", options->target, target_help);
   command->callback(
       [options, &action, run] { action = [options, run] { return after_output(run(*options)); }; });
+  return command;
 }
 
 }  // namespace
@@ -136,10 +153,22 @@ void add_checkpoints_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("checkpoints", "What a run has saved");
   command->require_subcommand(1);
   const char* run = "Run id, its unique prefix, or folder; the newest run where left out";
-  add(*command, action, "ls", "List them, newest first", run, list);
-  add(*command, action, "verify", "Read every byte and compare it with the manifest",
-      "A run, a checkpoint's folder, or any .safetensors file", verify);
-  add(*command, action, "save", "Ask a run in progress for one now", run, save);
+  auto options = std::make_shared<CheckpointOptions>();
+  const auto add_json = [&](CLI::App* sub) {
+    sub->add_flag("--json", options->json, "One JSON object a line");
+    return sub;
+  };
+  add_json(add(*command, action, "ls", "List them, newest first", run, options, list));
+  add_show_command(*command, action);
+  add_json(add(*command, action, "verify", "Are they whole? Exit code 1 where one is damaged",
+               "A run, a checkpoint's folder, or any .safetensors file; the newest run where left out",
+               options, verify))
+      ->add_flag("--deep", options->deep, "Read every byte, and name the damaged tensor");
+  add_diff_command(*command, action);
+  add_export_command(*command, action);
+  add_pin_commands(*command, action);
+  add_prune_steps_command(*command, action);
+  add(*command, action, "save", "Ask a run in progress for one now", run, options, save);
 }
 
 }  // namespace bitctl

@@ -45,7 +45,7 @@ std::string of_violation(const std::string& reason, const RunContext& around) {
   if (holds(reason, "does not fit"))
     return "give the model the shape that the checkpoint has, or begin a new run with bitctl train";
   if (holds(reason, "verifies"))
-    return fmt::format("`bitctl checkpoints verify {}` names what is damaged", around.id);
+    return fmt::format("`bitctl checkpoints verify --deep {}` names what is damaged", around.id);
   if (holds(reason, "cannot be killed"))
     return "the kernel holds them (a disk, a GPU, a network file system): the machine may need a restart";
   return {};

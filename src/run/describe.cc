@@ -38,6 +38,9 @@ std::string describe(const Json& row, const History& history) {
     return fmt::format("checkpoint of step {} is damaged and skipped: {}{}", step, reason,
                        aside.empty() ? "" : " (kept as " + aside + ")");
   }
+  if (kind == "retained" && !reason.empty())
+    return fmt::format("no room on the disk: {} older checkpoints deleted beyond what the config lets go",
+                       row["deleted"].size());
   if (kind == "reader_in_the_way") return fmt::format("retention waits: {}", get_text(row, "reader"));
   if (kind == "arena_failed") return "no memory for snapshots: " + reason;
   if (kind == "writer_ready" && !reason.empty()) return "tensors are not checked by libtorch: " + reason;

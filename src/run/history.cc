@@ -86,6 +86,7 @@ void History::apply(const Json& row) {
     stamp();
   } else if (kind == "spawned") {
     state = "running";
+    resumed_from.reset();
     reported_ = false;
     non_finite_.clear();
     pulse.status = TrainingState::running;
@@ -93,6 +94,7 @@ void History::apply(const Json& row) {
     stamp();
   } else if (kind == "resumed") {
     step = get_unsigned(row, "step").value_or(step);
+    resumed_from = step;
     set_message(fmt::format("attempt {}: resumed at step {} from {}", attempt, step,
                             get_text(row, "source", "disk")));
     stamp();

@@ -39,6 +39,7 @@ struct History {
   double lr = 0;
   double started = 0;                       // Unix seconds of the first row
   std::optional<uint64_t> checkpoint_step;  // newest durable one
+  std::optional<uint64_t> resumed_from;     // by this attempt
   double checkpoint_time = 0;               // Unix seconds
   std::string isolation;
   std::string spare;  // for people: "ready", "off: restart.warm is off"; empty where none was thought of yet

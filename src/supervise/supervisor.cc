@@ -19,6 +19,7 @@
 #include "checkpoint/catalog.h"
 #include "launch/neighbours.h"
 #include "launch/processes.h"
+#include "supervise/retention_policy.h"
 #include "watch/health.h"
 
 namespace bitctl {
@@ -35,10 +36,7 @@ WriterOptions writer_options(const RunConfig& config, const RunFolder& folder, c
   options.engine = install_layout().engine;
   options.isolation = dump_line(isolation.description());
   options.supervisor = ::getpid();
-  options.retention.keep_last = config.checkpoints.keep_last;
-  options.retention.keep_every = static_cast<uint64_t>(config.checkpoints.keep_every);
-  if (const auto& best = config.checkpoints.keep_best)
-    options.retention.keep_best = BestMetric{best->metric, best->mode == BestMode::min, best->count};
+  options.retention = retention_policy(config);
   return options;
 }
 

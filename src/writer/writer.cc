@@ -45,6 +45,15 @@ class Pace {
   std::atomic<bool> yields_ = false;
 };
 
+bool is_disk_full(const Error& error) { return error.errno_value == ENOSPC || error.errno_value == EDQUOT; }
+
+uint64_t bytes_of(const StepImage& image) {
+  uint64_t bytes = 0;
+  for (const FileImage& file : image.files) bytes += file.header.size() + file.table.data_bytes;
+  return bytes;
+}
+
+
 }  // namespace
 
 Writer::Writer(WriterOptions options, Fd socket, ControlPage control, Fd wake, Fd run_lock, Fd supervisor)
@@ -102,6 +111,7 @@ void Writer::on_message() {
     set_trainer(0);
     persist_next();
   } else if (type == "attempt") {
+    resumed_from_.reset();
     set_trainer(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)));
   } else if (type == "load") {
     load(*json);
@@ -181,7 +191,10 @@ void Writer::load(const Json& message) {
       }
     }
     bitctl_slot_move(slot, BITCTL_SLOT_LOADING, status ? BITCTL_SLOT_DURABLE : BITCTL_SLOT_BROKEN);
-    inbox_.post([this, answer] { send(answer); });
+    inbox_.post([this, answer, step, loaded = status.has_value()] {
+      if (loaded) resumed_from_ = step.step;
+      send(answer);
+    });
   });
 }
 
@@ -243,11 +256,13 @@ void Writer::persist_next() {
   loop_.cancel(retry_timer_);
   persisting_ = true;
   send({{"type", "started"}, {"step", ready->step}});
-  disk_.post([this, slot = *ready, arena = arena->second] { persist(slot, arena); });
+  disk_.post([this, slot = *ready, arena = arena->second, resumed_from = resumed_from_] {
+    persist(slot, arena, resumed_from);
+  });
 }
 
 // In the disk's thread.
-void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena) {
+void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<uint64_t> resumed_from) {
   const Mono started = loop_.now();
   auto image = image_of_slot(arena->layout, arena->slots[slot.index].data(), *slot_of(slot), folder_.id(),
                              folder_.checkpoints());
@@ -277,15 +292,15 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena) {
                     {"non_finite", manifest.non_finite.size()}};
     inbox_.post([this, message] { send(message); });
   };
+  RetentionScope scope{.run = folder_.id()};
+  if (resumed_from) scope.in_use.insert(*resumed_from);
   save.retain = [&] {
-    const auto deleted = retain(folder_.checkpoints(), options_.retention, {slot.step});
-    for (size_t at = 0; at < deleted.size(); at += kStepsPerMessage) {
-      const size_t count = std::min(kStepsPerMessage, deleted.size() - at);
-      const std::vector<uint64_t> some(deleted.begin() + at, deleted.begin() + at + count);
-      inbox_.post([this, some] { send({{"type", "retained"}, {"deleted", some}}); });
-    }
+    scope.verified.insert(slot.step);  // hashed from memory and written a moment ago
+    tell_retained(retain(folder_.checkpoints(), options_.retention, scope).deleted, {});
   };
   auto saved = save_step(folder_.checkpoints(), *image, save);
+  while (!saved && is_disk_full(saved.error()) && make_room(scope, bytes_of(*image), saved.error().message))
+    saved = save_step(folder_.checkpoints(), *image, save);
   const Status status = saved ? Status() : Status(tl::unexpected(saved.error()));
   if (saved && !saved->reader_in_the_way.empty())
     inbox_.post([this, step = slot.step, reader = saved->reader_in_the_way] {
@@ -294,6 +309,30 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena) {
   if (saved && slot.final) publish(slot.step);
   const bool retry = !saved && worth_another_try(saved.error());
   inbox_.post([this, slot, status, retry] { after_persist(slot, status, retry); });
+}
+
+void Writer::tell_retained(const std::vector<uint64_t>& deleted, const std::string& reason) {
+  for (size_t at = 0; at < deleted.size(); at += kStepsPerMessage) {
+    const size_t count = std::min(kStepsPerMessage, deleted.size() - at);
+    Json message = {{"type", "retained"},
+                    {"deleted", std::vector<uint64_t>(deleted.begin() + at, deleted.begin() + at + count)}};
+    if (!reason.empty()) message["reason"] = reason;
+    inbox_.post([this, message] { send(message); });
+  }
+}
+
+// In the disk's thread, after a save for which there was no room: whether something older went.
+bool Writer::make_room(RetentionScope scope, uint64_t bytes, const std::string& reason) {
+  const auto good = find_verified(folder_.checkpoints(), scope);
+  if (!good) return false;
+  scope.verified.insert(*good);
+  const auto lock = FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, seconds(2));
+  if (!lock) return false;  // somebody loads; the next try comes soon
+  const auto deleted =
+      retain(folder_.checkpoints(), under_disk_pressure(options_.retention), scope, system_file_ops(), bytes)
+          .deleted;
+  tell_retained(deleted, reason);
+  return !deleted.empty();
 }
 
 // In the disk's thread, after the final step is durable.

@@ -45,7 +45,9 @@ class Writer {
   void go_on_rolling_back();
   void set_trainer(pid_t leader);
   void persist_next();
-  void persist(SlotView slot, std::shared_ptr<Arena> arena);
+  void persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<uint64_t> resumed_from);
+  void tell_retained(const std::vector<uint64_t>& deleted, const std::string& reason);
+  bool make_room(RetentionScope scope, uint64_t bytes, const std::string& reason);
   void after_persist(SlotView slot, const Status& status, bool retry);
   void publish(uint64_t step);
   bool leave_if_done();
@@ -70,6 +72,7 @@ class Writer {
   int allocating_ = 0;
   bool persisting_ = false;
   std::optional<uint64_t> rolling_back_;  // before this step
+  std::optional<uint64_t> resumed_from_;  // the step that this attempt read from the disk
   bool leaving_ = false;
   bool orphaned_ = false;
   int failures_ = 0;

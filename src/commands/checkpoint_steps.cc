@@ -1,0 +1,69 @@
+#include "commands/checkpoint_steps.h"
+
+#include "base/exit_code.h"
+#include "base/install_layout.h"
+#include "base/text.h"
+#include "config/environment.h"
+#include "supervise/retention_policy.h"
+
+namespace bitctl {
+namespace {
+
+// CLI11 cannot say that the first of several words may be left out.
+class Usage : public CLI::Formatter {
+ public:
+  explicit Usage(std::string words) : words_(std::move(words)) {}
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    std::string text = CLI::Formatter::make_usage(app, std::move(name));
+    const size_t at = text.find(" STEP");
+    return at == std::string::npos ? text : text.substr(0, at) + " [RUN] " + words_ + "\n";
+  }
+
+ private:
+  std::string words_;
+};
+
+}  // namespace
+
+void add_step_words(CLI::App& command, StepWords& words, const std::string& names, const std::string& help) {
+  words.wanted = split(names, ' ').size();
+  command.formatter(std::make_shared<Usage>(names));
+  command
+      .add_option("STEP", words.words,
+                  "RUN: its id, a unique prefix, or its folder; the newest run where left out. " + help)
+      ->required()
+      ->expected(static_cast<int>(words.wanted), static_cast<int>(words.wanted) + 1)
+      ->option_text("[RUN] " + names);
+}
+
+tl::expected<RunFolder, int> run_of(const std::string& name) {
+  auto folder = find_run(name, absolute_path("."));
+  if (!folder) return tl::unexpected(complain(folder.error(), kNoSuchRun));
+  return std::move(*folder);
+}
+
+tl::expected<StepFolder, int> step_of(const RunFolder& run, const std::string& name) {
+  BestMetric best{"loss"};
+  if (name == "best") {
+    const auto config = load_config(run.config(), {}, current_environment());
+    if (!config) return tl::unexpected(complain(config.error(), kOwnFailure));
+    best = retention_policy(*config).keep_best.value_or(best);
+  }
+  auto step = choose_step(run.checkpoints(), name, best);
+  if (!step) return tl::unexpected(complain(step.error(), exit_code_of(step.error())));
+  return std::move(*step);
+}
+
+int exit_code_of(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::invalid:
+      return kUsage;
+    case ErrorKind::not_found:
+    case ErrorKind::damaged:
+      return kFailed;
+    default:
+      return kOwnFailure;
+  }
+}
+
+}  // namespace bitctl
