@@ -3,8 +3,11 @@
 import ctypes
 import mmap
 import os
+import threading
 
-ABI = 2
+from . import _cuda_staging
+
+ABI = 3
 PAGE = 4096
 CONTROL_BYTES = 4096
 MAX_FILES = 4
@@ -18,7 +21,9 @@ def load_library(path):
         "bitctl_snapshot_abi": (_u32, []),
         "bitctl_control_check": (_int, [_ptr]),
         "bitctl_snapshot_begin": (_int, [_ptr, _u32, _u64, _u32]),
-        "bitctl_snapshot_copy": (None, [_ptr, ctypes.c_size_t]),
+        "bitctl_snapshot_copy": (None, [_ptr, _ptr, ctypes.c_size_t]),
+        "bitctl_snapshot_force": (None, [_int, _int]),
+        "bitctl_snapshot_populate": (_int, [_ptr, ctypes.c_size_t]),
         "bitctl_snapshot_commit": (_int, [_ptr, _u32, _int, _ptr, ctypes.c_size_t, _int, _int]),
         "bitctl_snapshot_abandon": (None, [_ptr, _u32, _int]),
         "bitctl_snapshot_await": (_int, [_ptr, _u32, _int, _u64, _int]),
@@ -41,8 +46,7 @@ class Memory:
     """A shared mapping that is not inherited by children."""
 
     def __init__(self, fd, size):
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0x8000)
-        self.map = mmap.mmap(fd, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        self.map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         os.close(fd)
         self.map.madvise(mmap.MADV_DONTFORK)
         self._anchor = ctypes.c_char.from_buffer(self.map)
@@ -88,6 +92,23 @@ class Arena:
         self.gen, self.files = gen, files
         size = sum(f["header_bytes"] + f["data_bytes"] for f in files)
         self._slots = [Memory(fd, size) for fd in slot_fds]
+        self._headers = {}  # (slot, file): the header that this process wrote there last
+        self._populating = None
+
+    def populate(self):
+        """Maps every page, in a thread of its own: the first snapshot is not to wait for page faults."""
+
+        def work():
+            for memory in self._slots:
+                # Where the kernel cannot, the first copies pay for the faults.
+                self._library.bitctl_snapshot_populate(memory.address, memory.size)
+                _cuda_staging.lock_pages(memory)
+
+        self._populating = threading.Thread(target=work, name="bitctl-populate", daemon=True)
+        self._populating.start()
+
+    def is_populated(self):
+        return self._populating is None or not self._populating.is_alive()
 
     def offset_of(self, index):
         return sum(f["header_bytes"] + f["data_bytes"] for f in self.files[:index])
@@ -99,21 +120,49 @@ class Arena:
             for (name, header, data), f in zip(needs, self.files)
         )
 
+    def data_of(self, index):
+        """Where the tensors of a file begin in a slot."""
+        return self.offset_of(index) + self.files[index]["header_bytes"]
+
     def view(self, slot, start, size):
         return memoryview(self._slots[slot].map)[start : start + size]
-
-    def address(self, slot):
-        return self._slots[slot].address
 
     def begin(self, step, attempt):
         """A slot for the snapshot of `step`, or None where both are in use."""
         slot = self._library.bitctl_snapshot_begin(self._control.address, self.gen, step, attempt)
         return slot if slot >= 0 else None
 
-    def copy(self, items):
-        """`items`: array('Q') of (to, from, bytes) triples; one C call, the GIL released."""
+    def write_header(self, slot, index, header):
+        """The file's header: length field, JSON, spaces up to the region's end. ValueError where it does not fit."""
+        before = self._headers.get((slot, index))
+        if before is header:
+            return
+        region, size = self.files[index]["header_bytes"], 8 + len(header)
+        if size > region:
+            raise ValueError("a header of %d bytes in a region of %d" % (size, region))
+        # Of what was there before, only the part that the new one does not cover is to become spaces.
+        stale = region if before is None else 8 + len(before)
+        view = self.view(slot, self.offset_of(index), region)
+        self._headers.pop((slot, index), None)
+        view[:8] = (region - 8).to_bytes(8, "little")
+        view[8:size] = header
+        if stale > size:
+            view[size:stale] = b" " * (stale - size)
+        self._headers[slot, index] = header
+
+    def copy(self, slot, index, items):
+        """`items`: array('Q') of (bytes from the start of the file's data, from, bytes) triples; the GIL is released."""
+        base = self._slots[slot].address + self.data_of(index)
         address, length = items.buffer_info()
-        self._library.bitctl_snapshot_copy(address, length // 3)
+        self._library.bitctl_snapshot_copy(base, address, length // 3)
+
+    def copy_out(self, slot, start, items):
+        """`items`: (to, bytes from `start` of the slot, bytes) triples; addresses are made of them in place."""
+        base = self._slots[slot].address + start
+        for at in range(1, len(items), 3):
+            items[at] += base
+        address, length = items.buffer_info()
+        self._library.bitctl_snapshot_copy(None, address, length // 3)
 
     def commit(self, slot, used, final):
         """False where the slot was taken back meanwhile: there is no snapshot."""

@@ -161,41 +161,30 @@ def torch_tensor(dtype, shape, view):
     return torch.frombuffer(view, dtype=torch_dtype(dtype)).reshape(shape)
 
 
-class FileLayout:
-    """The pieces of one file in data order, and its header."""
+def sorted_for_file(pieces, file):
+    """As the safetensors library orders them; ValueError for two of one name."""
+    if len({p.name for p in pieces}) != len(pieces):
+        raise ValueError("two tensors of one name in %s" % file)
+    order = {dtype: i for i, dtype in enumerate(DTYPE_ORDER)}
+    return sorted(pieces, key=lambda p: (-order[p.dtype], p.name))
 
-    def __init__(self, name, pieces):
-        order = {dtype: i for i, dtype in enumerate(DTYPE_ORDER)}
-        self.name = name
-        self.pieces = sorted(pieces, key=lambda p: (-order[p.dtype], p.name))
-        self.offsets, offset, entries = [], 0, []
-        for piece in self.pieces:
-            end = offset + piece.nbytes
-            entry = {"dtype": piece.dtype, "shape": list(piece.shape), "data_offsets": [offset, end]}
-            entries.append("%s:%s" % (json.dumps(piece.name, ensure_ascii=False), json.dumps(entry, separators=(",", ":"))))
-            self.offsets.append(offset)
-            offset = end
-        if len({p.name for p in pieces}) != len(pieces):
-            raise ValueError("two tensors of one name in %s" % name)
-        self.data_bytes = offset
-        self._entries = ",".join(entries)
 
-    def header(self, metadata):
-        """The unpadded JSON, as bytes."""
-        head = '"__metadata__":%s' % json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
-        return ("{%s}" % ",".join(part for part in (head, self._entries) if part)).encode()
+def entry_text(piece, begin):
+    """The piece's part of a header, its data starting at `begin`."""
+    return '%s:{"dtype":"%s","shape":[%s],"data_offsets":[%d,%d]}' % (
+        json.dumps(piece.name, ensure_ascii=False), piece.dtype, ",".join(map(str, piece.shape)), begin, begin + piece.nbytes,
+    )  # fmt: skip
+
+
+def header_of(metadata, entries):
+    """The unpadded JSON of a header, of its metadata and the bytes of all its entries."""
+    head = '{"__metadata__":%s' % json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+    return b"".join((head.encode(), b"," if entries else b"", entries, b"}"))
 
 
 def region_for(header):
     """Twice what the header needs, in whole pages: the states in it may grow."""
     return -(-2 * (8 + len(header)) // PAGE) * PAGE
-
-
-def padded_header(header, region):
-    """Length field, JSON, spaces up to the region's end. ValueError where it does not fit."""
-    if 8 + len(header) > region:
-        raise ValueError("a header of %d bytes in a region of %d" % (8 + len(header), region))
-    return (region - 8).to_bytes(8, "little") + header.ljust(region - 8, b" ")
 
 
 def parse_header(view):

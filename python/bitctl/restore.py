@@ -1,13 +1,18 @@
 """Putting a snapshot back: tensors are copied into, never re-pointed; the random generators last."""
 
+import array
 import json
 import random
 import struct
 import sys
 
 from . import _tensors
+from ._plan import from_table
 from ._tensors import parse_header, torch_module
 from .snapshot import MODEL_FILE, TRAINING_FILE, parameter_names, unwrap
+
+
+_BATCH_BYTES = 32 << 20  # copied by one call
 
 
 class Mismatch(Exception):
@@ -28,19 +33,51 @@ class _Image:
         view = arena.view(slot, self._offset, region + arena.files[index]["data_bytes"])
         self.entries, self.metadata, self._data = parse_header(view)
         self._view = view
+        self._copies = []  # (begin, end, address), until copy()
 
     def _wait(self, end):
         if not self._arena.wait_loaded(self._slot, self._offset + end):
             raise NotVerified()
 
-    def tensor(self, name):
-        """(dtype, shape, memoryview) of a tensor, once its bytes are verified."""
+    def _entry(self, name):
         entry = self.entries.get(name)
         if entry is None:
             raise Mismatch("the checkpoint has no tensor %r" % name)
+        return entry
+
+    def tensor(self, name):
+        """(dtype, shape, memoryview) of a tensor, once its bytes are verified."""
+        entry = self._entry(name)
         begin, end = entry["data_offsets"]
         self._wait(self._data + end)
         return entry["dtype"], tuple(entry["shape"]), self._view[self._data + begin : self._data + end]
+
+    def copy_later(self, name, target):
+        """At the next copy() into `target`, which has its dtype and shape."""
+        if target.device.type == "cpu" and target.is_contiguous() and not target.is_conj() and not target.is_neg():
+            self._copies.append((*self._entry(name)["data_offsets"], target.data_ptr()))
+        else:
+            target.copy_(_tensors.torch_tensor(*self.tensor(name)))
+
+    def new_tensor(self, name):
+        """One of its own, filled by the next copy()."""
+        entry = self._entry(name)
+        target = torch_module().empty(entry["shape"], dtype=_tensors.torch_dtype(entry["dtype"]))
+        self.copy_later(name, target)
+        return target
+
+    def copy(self):
+        """In the order of the file, behind what is verified."""
+        items, pending = array.array("Q"), 0
+        last = len(self._copies) - 1
+        for i, (begin, end, address) in enumerate(sorted(self._copies)):
+            items.extend((address, self._data + begin, end - begin))
+            pending += end - begin
+            if pending >= _BATCH_BYTES or i == last:
+                self._wait(self._data + end)
+                self._arena.copy_out(self._slot, self._offset, items)
+                items, pending = array.array("Q"), 0
+        self._copies = []
 
 
 def _differences(entries, targets):
@@ -66,10 +103,21 @@ def _restore_model(model, image, aliases):
         raise Mismatch("; ".join(lines[:5]) + (" …" if len(lines) > 5 else ""))
     with torch_module().no_grad():
         for name, tensor in kept.items():
-            tensor.copy_(_tensors.torch_tensor(*image.tensor(name)))
+            image.copy_later(name, tensor)
+        image.copy()
         for name, kept_as in aliases.items():
             if name in state and state[name].data_ptr() != state[kept_as].data_ptr():
                 state[name].copy_(state[kept_as])
+
+
+def _state_of(packed, image):
+    """What state_dict() gave."""
+    if not isinstance(packed, dict) or "$table" not in (packed.get("state") or ()):
+        return _tensors.unpack(packed, image.tensor)
+    state = _tensors.unpack({k: v for k, v in packed.items() if k != "state"}, image.tensor)
+    state["state"] = from_table(image.entries, packed["state"]["$table"], image.new_tensor, packed["$names"])
+    image.copy()
+    return state
 
 
 def _load_object(name, value, state, model):
@@ -141,7 +189,7 @@ def restore(arena, slot, objects):
         _restore_model(model, images[MODEL_FILE], state["aliases"])
     for name, value in objects.items():
         if name != "model" and value is not None:
-            _load_object(name, value, _tensors.unpack(state["objects"][name], training.tensor), model)
+            _load_object(name, value, _state_of(state["objects"][name], training), model)
     torch = torch_module()
     if torch is not None and state.get("threads") and torch.get_num_threads() != state["threads"]:
         print(

@@ -105,7 +105,9 @@ class Run:
         self._env = env
         self._resume = None  # what is still to be put back
         self._objects = None
+        self._collector = snapshot.Collector()
         self._arena = None
+        self._next_arena = None  # until its pages are mapped
         self._arena_request = 0  # number of the last request, and what it asked for
         self._arena_wanted = None
         self._arena_refused_at = None
@@ -161,12 +163,14 @@ class Run:
         self._modules_wanted = bool(welcome.get("modules_wanted"))
         self._environ, self._resident = dict(os.environ), modules.resident_bytes()
         if self._resume:
-            self._adopt_arena(self._resume, fds[2:4])
+            self._arena = self._open_arena(self._resume, fds[2:4])
         self._report_exceptions()
         atexit.register(self._bye)
 
-    def _adopt_arena(self, message, fds):
-        self._arena = _arena.Arena(self._library, self._control, message["gen"], message["files"], fds)
+    def _open_arena(self, message, fds):
+        arena = _arena.Arena(self._library, self._control, message["gen"], message["files"], fds)
+        arena.populate()
+        return arena
 
     def _report_exceptions(self):
         before = sys.excepthook
@@ -342,7 +346,7 @@ class Run:
             except restoring.NotVerified:
                 # The supervisor is choosing the next one, or ends this run where there is none.
                 self._resume, fds = self._link.wait_for({"resume"})
-                self._adopt_arena(self._resume, fds)
+                self._arena = self._open_arena(self._resume, fds)
                 continue
             except restoring.Mismatch as error:
                 self._refuse("does not fit this script: %s" % error)
@@ -414,12 +418,12 @@ class Run:
             return False  # it would push a good one out of its slot
         while True:
             started = time.monotonic()
-            files = snapshot.collect(self._objects, self._facts(step))
-            if self._arena is not None and self._arena.holds(snapshot.needs(files)):
+            files = self._collector.collect(self._objects, self._facts(step))
+            if self._arena is not None and self._arena.holds(files.needs()):
                 slot = self._arena.begin(step, self._attempt)
                 if slot is not None:
                     try:
-                        used = snapshot.write(self._arena, slot, files)
+                        used = files.write(self._arena, slot)
                     except BaseException:
                         self._arena.abandon(slot)
                         raise
@@ -447,12 +451,12 @@ class Run:
         if self._rank != 0 or self._objects is None or (self._arena_is_final and not now):
             return
         self._arena_is_final = not now
-        files = snapshot.collect(self._objects, self._facts(self._step))
-        if self._arena is None or not self._arena.holds(snapshot.needs(files)):
+        files = self._collector.collect(self._objects, self._facts(self._step))
+        if self._arena is None or not self._arena.holds(files.needs()):
             self._ask_for_arena(files)
 
     def _ask_for_arena(self, files):
-        wanted = snapshot.regions(files)
+        wanted = files.regions()
         refused = self._arena_refused_at
         if self._arena_wanted == wanted and (refused is None or time.monotonic() - refused < _ARENA_PACE):
             return
@@ -464,13 +468,15 @@ class Run:
         for message, fds in self._link.poll():
             kind = message.get("type")
             if kind == "arena_ready" and message["request"] == self._arena_request:
-                self._adopt_arena(message, fds)
+                self._next_arena = self._open_arena(message, fds)
                 continue
             for fd in fds:
                 os.close(fd)
             if kind == "arena_failed" and message["request"] == self._arena_request:
                 self._arena_refused_at = time.monotonic()
                 print("bitctl: no memory for snapshots: %s" % message.get("reason"), file=sys.stderr)
+        if self._next_arena is not None and self._next_arena.is_populated():
+            self._arena, self._next_arena = self._next_arena, None
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

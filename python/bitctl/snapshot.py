@@ -1,13 +1,13 @@
 """Taking a snapshot: the states of the registered objects, laid out as safetensors, copied into a slot of the arena."""
 
-import array
 import json
 import random
 import struct
 import sys
 
 from . import _tensors
-from ._tensors import FileLayout, padded_header, region_for, torch_module
+from ._plan import Plan, Table, optimizer_table
+from ._tensors import header_of, region_for, torch_module
 
 MODEL_FILE = "model.safetensors"
 TRAINING_FILE = "training.safetensors"
@@ -25,21 +25,20 @@ def unwrap(model):
             return model
 
 
-def model_pieces(model):
-    """The state_dict under its own names, tied tensors once; and {dropped name: kept name}."""
-    pieces, aliases, seen = [], {}, {}
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    state = {k: v for k, v in model.state_dict().items() if torch_module() is not None and isinstance(v, torch_module().Tensor)}
-    # Of several names for one tensor the one stays that the model does not call tied.
-    for name in sorted(state, key=lambda n: n in tied):
-        tensor = state[name]
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, str(tensor.device))
-        if tensor.numel() and key in seen:
-            aliases[name] = seen[key]
-            continue
-        seen[key] = name
-        pieces.append(_tensors.piece_of_torch(name, tensor))
-    return pieces, aliases
+def _keeps_variables(model):
+    """True for a module whose state_dict() can give the parameters themselves: to detach each is most of its time."""
+    torch = torch_module()
+    return torch is not None and getattr(model.state_dict, "__func__", None) is torch.nn.Module.state_dict
+
+
+def model_table(model):
+    """The state_dict under its own names."""
+    torch = torch_module()
+    state = model.state_dict(keep_vars=True) if _keeps_variables(model) else model.state_dict()
+    state = {k: v for k, v in state.items() if torch is not None and isinstance(v, torch.Tensor)}
+    names = list(state)
+    tied = frozenset(getattr(model, "_tied_weights_keys", None) or ())
+    return Table(MODEL_FILE, names, list(state.values()), lambda: names, tied)
 
 
 def parameter_names(optimizer, model):
@@ -50,19 +49,6 @@ def parameter_names(optimizer, model):
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     names = [by_id.get(id(p)) for p in parameters]
     return names if all(names) and len(set(names)) == len(names) else None
-
-
-def _object_state(value, model):
-    """state_dict() with the optimizer's indices replaced by parameter names."""
-    state = value.state_dict()
-    names = parameter_names(value, model)
-    if names and isinstance(state, dict) and isinstance(state.get("state"), dict):
-        indices = range(len(names))
-        state = dict(state)
-        if set(state["state"]) <= set(indices):
-            state["state"] = {names[i]: v for i, v in state["state"].items()}
-            state["$names"] = True
-    return state
 
 
 def rng_state(pieces):
@@ -87,64 +73,94 @@ def rng_state(pieces):
     return state
 
 
-def collect(objects, facts):
-    """The two files of a snapshot as (FileLayout, header bytes) pairs.
+class Snapshot:
+    """What a snapshot will hold. It refers to the tensors; nothing is copied before write()."""
 
-    `objects`: name -> thing with state_dict(); "model" goes to model.safetensors, the rest to training.safetensors.
-    `facts`: what the writer reads from the metadata (step, epoch, metrics, side_files, …).
-    """
-    model = unwrap(objects["model"]) if objects.get("model") is not None else None
-    pieces, aliases = model_pieces(model) if model is not None else ([], {})
-    training, states = [], {}
-    for name, value in objects.items():
-        if name != "model" and value is not None:
-            prefix = {"optimizer": "optim"}.get(name, name)
-            states[name] = _tensors.pack(_object_state(value, model), prefix, training)
-    state = {"objects": states, "rng": rng_state(training), "aliases": aliases}
-    if torch_module() is not None:
-        state["threads"] = torch_module().get_num_threads()
-    metadata = {
-        "format": "pt",
-        "bitctl": json.dumps(facts, separators=(",", ":"), allow_nan=False),
-        "bitctl.state": json.dumps(state, separators=(",", ":"), allow_nan=False),
-    }
-    files = []
-    for layout, meta in ((FileLayout(MODEL_FILE, pieces), {"format": "pt"}), (FileLayout(TRAINING_FILE, training), metadata)):
-        files.append((layout, layout.header(meta)))
-    return files
+    def __init__(self, plan, tables, loose, headers):
+        self._plan, self._tables, self._loose, self._headers = plan, tables, loose, headers
 
+    def _files(self):
+        return zip(self._plan.files, self._headers)
 
-def needs(files):
-    """[(name, header bytes, data bytes)]: the least an arena must offer."""
-    return [(layout.name, 8 + len(header), layout.data_bytes) for layout, header in files]
+    def needs(self):
+        """[(name, header bytes, data bytes)]: the least an arena must offer."""
+        return [(file.name, 8 + len(header), file.data_bytes) for file, header in self._files()]
 
+    def regions(self):
+        """The `files` of an arena request."""
+        return [
+            {"name": file.name, "header_bytes": region_for(header), "data_bytes": file.data_bytes}
+            for file, header in self._files()
+        ]
 
-def regions(files):
-    """The `files` of an arena request."""
-    return [
-        {"name": layout.name, "header_bytes": region_for(header), "data_bytes": layout.data_bytes} for layout, header in files
-    ]
+    def header(self, name):
+        return next(header for file, header in self._files() if file.name == name)
+
+    def write(self, arena, slot):
+        """Copies everything into the slot; the bytes used of each file."""
+        for index, header in enumerate(self._headers):
+            arena.write_header(slot, index, header)
+        self._plan.copy(arena, slot, self._tables, self._loose)
+        return [arena.files[i]["header_bytes"] + file.data_bytes for i, file in enumerate(self._plan.files)]
 
 
-def write(arena, slot, files):
-    """Copies everything into the slot: headers, one C call for all plain tensors, torch for the others. used bytes."""
-    torch = torch_module()
-    base, items, used = arena.address(slot), array.array("Q"), []
-    for index, (layout, header) in enumerate(files):
-        region = arena.files[index]["header_bytes"]
-        offset = arena.offset_of(index)
-        arena.view(slot, offset, region)[:] = padded_header(header, region)
-        data = offset + region
-        used.append(region + layout.data_bytes)
-        for piece, start in zip(layout.pieces, layout.offsets):
-            if not piece.nbytes:
-                continue
-            if piece.address is not None:
-                items.extend((base + data + start, piece.address, piece.nbytes))
-            else:
-                view = arena.view(slot, data + start, piece.nbytes)
-                _tensors.torch_tensor(piece.dtype, piece.shape, view).copy_(piece.source)
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    arena.copy(items)
-    return used
+class Collector:
+    """Makes snapshots of the same objects, and keeps the plan of the last one."""
+
+    def __init__(self):
+        self._plan = None
+        self._model_header = None
+        self._names = {}  # optimizer -> (what its parameters' names were worked out from, the names)
+
+    def collect(self, objects, facts):
+        """A Snapshot of `objects`: name -> thing with state_dict(). "model" goes to model.safetensors, the rest to
+        training.safetensors. `facts`: what the writer reads from the metadata (step, epoch, metrics, side_files, …)."""
+        model = unwrap(objects["model"]) if objects.get("model") is not None else None
+        tables, loose, states = [], [], {}
+        if model is not None:
+            tables.append(model_table(model))
+        for name, value in objects.items():
+            if name != "model" and value is not None:
+                states[name] = self._collect_object(name, value, model, tables, loose)
+        state = {"objects": states, "rng": rng_state(loose)}
+        if self._plan is None or not self._plan.fits(tables, loose):
+            self._plan = Plan((MODEL_FILE, TRAINING_FILE), tables, loose)
+            self._model_header = header_of({"format": "pt"}, self._plan.files[0].entries)
+        state["aliases"] = self._plan.aliases
+        if torch_module() is not None:
+            state["threads"] = torch_module().get_num_threads()
+        metadata = {"format": "pt"}
+        for key, value in (("bitctl", facts), ("bitctl.state", state)):
+            metadata[key] = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return Snapshot(self._plan, tables, loose, [self._model_header, header_of(metadata, self._plan.files[1].entries)])
+
+    def _collect_object(self, name, value, model, tables, loose):
+        """JSON for its state; the tensors go to `tables` or to `loose`."""
+        prefix = {"optimizer": "optim"}.get(name, name)
+        state = value.state_dict()
+        if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
+            return _tensors.pack(state, prefix, loose)
+        names = self._parameter_names(name, value, model, tables)
+        indices = range(len(names or ()))
+        named = names is not None and set(state["state"]) <= set(indices)
+        if state.keys() == {"state", "param_groups"}:
+            table = optimizer_table(TRAINING_FILE, prefix + ".state", state["state"], names if named else None)
+            if table is not None:
+                tables.append(table)
+                groups = _tensors.pack(state["param_groups"], prefix + ".param_groups", loose)
+                return {"state": {"$table": prefix + ".state"}, "param_groups": groups, "$names": named}
+        if named:
+            state = dict(state, state={names[i]: v for i, v in state["state"].items()})
+            state["$names"] = True
+        return _tensors.pack(state, prefix, loose)
+
+    def _parameter_names(self, name, optimizer, model, tables):
+        if model is None or not hasattr(optimizer, "param_groups"):
+            return None
+        if not _keeps_variables(model):
+            return parameter_names(optimizer, model)
+        parameters = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        source = (parameters, tables[0].keys, list(map(id, tables[0].tensors)))
+        if name not in self._names or self._names[name][0] != source:
+            self._names[name] = (source, parameter_names(optimizer, model))
+        return self._names[name][1]

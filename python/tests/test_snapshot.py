@@ -13,14 +13,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bitctl import Shuffle, _tensors, restore, snapshot
+from bitctl._plan import Plan
+
+
+def collect(objects, facts):
+    return snapshot.Collector().collect(objects, facts)
 
 
 def take(local_arena, objects, step=1, facts=None):
-    files = snapshot.collect(objects, facts or {"step": step, "metrics": {}})
-    arena = local_arena.arena(snapshot.regions(files))
-    assert arena.holds(snapshot.needs(files))
+    taken = collect(objects, facts or {"step": step, "metrics": {}})
+    arena = local_arena.arena(taken.regions())
+    assert arena.holds(taken.needs())
     slot = arena.begin(step, 1)
-    used = snapshot.write(arena, slot, files)
+    used = taken.write(arena, slot)
     arena.commit(slot, used, False)
     return arena, slot, used
 
@@ -152,9 +157,9 @@ def test_the_tied_name_that_the_model_calls_tied_is_left_out(local_arena):
     config = LlamaConfig(
         vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=True
     )
-    pieces, aliases = snapshot.model_pieces(LlamaForCausalLM(config))
-    assert aliases == {"lm_head.weight": "model.embed_tokens.weight"}
-    assert "lm_head.weight" not in {p.name for p in pieces}
+    plan = Plan(("model.safetensors",), [snapshot.model_table(LlamaForCausalLM(config))], [])
+    assert plan.aliases == {"lm_head.weight": "model.embed_tokens.weight"}
+    assert b'"lm_head.weight"' not in plan.files[0].entries
 
 
 def test_a_model_that_does_not_fit_is_named_before_anything_is_copied(local_arena):
@@ -181,39 +186,39 @@ def test_what_is_neither_tensor_nor_data_is_refused_by_name():
             return {"fine": 1, "inner": {"bad": object()}}
 
     with pytest.raises(TypeError, match=r"odd\.inner\.bad: a value of type object"):
-        snapshot.collect({"odd": Odd()}, {"step": 0})
+        collect({"odd": Odd()}, {"step": 0})
 
 
 def test_two_slots_alternate_and_a_dead_writer_defers(local_arena):
     model, _, _ = trained()
-    files = snapshot.collect({"model": model}, {"step": 1})
-    arena = local_arena.arena(snapshot.regions(files))
+    files = collect({"model": model}, {"step": 1})
+    arena = local_arena.arena(files.regions())
     slots = []
     for step in (1, 2, 3):
         slot = arena.begin(step, 1)
-        assert arena.commit(slot, snapshot.write(arena, slot, files), False)
+        assert arena.commit(slot, files.write(arena, slot), False)
         slots.append(slot)
     assert slots == [0, 1, 0], "two READY slots: the older goes"
 
 
 def test_a_slot_that_was_taken_back_is_no_snapshot(local_arena):
     model, _, _ = trained()
-    files = snapshot.collect({"model": model}, {"step": 1})
-    arena = local_arena.arena(snapshot.regions(files))
+    files = collect({"model": model}, {"step": 1})
+    arena = local_arena.arena(files.regions())
     slot = arena.begin(1, 1)
-    used = snapshot.write(arena, slot, files)
+    used = files.write(arena, slot)
     arena.abandon(slot)  # as the supervisor does for a trainer that it holds for dead
     assert not arena.commit(slot, used, False)
 
 
 def test_a_header_that_grows_still_fits_its_region(local_arena):
     model, _, _ = trained()
-    files = snapshot.collect({"model": model}, {"step": 1, "metrics": {}})
-    arena = local_arena.arena(snapshot.regions(files))
-    grown = snapshot.collect({"model": model}, {"step": 10**12, "metrics": {"m%d" % i: i / 7 for i in range(20)}})
-    assert arena.holds(snapshot.needs(grown))
-    bigger = snapshot.collect({"model": torch.nn.Linear(500, 500)}, {"step": 1})
-    assert not arena.holds(snapshot.needs(bigger))
+    files = collect({"model": model}, {"step": 1, "metrics": {}})
+    arena = local_arena.arena(files.regions())
+    grown = collect({"model": model}, {"step": 10**12, "metrics": {"m%d" % i: i / 7 for i in range(20)}})
+    assert arena.holds(grown.needs())
+    bigger = collect({"model": torch.nn.Linear(500, 500)}, {"step": 1})
+    assert not arena.holds(bigger.needs())
 
 
 plain = st.recursive(

@@ -1,9 +1,14 @@
 #define _GNU_SOURCE
 #include "snapshot/snapshot.h"
 
-#include <string.h>
+#include <errno.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 static bitctl_slot* bank_of(bitctl_control* page, uint32_t gen) { return page->slots[gen % BITCTL_BANKS]; }
 
@@ -60,8 +65,17 @@ int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uin
   return -1;
 }
 
-void bitctl_snapshot_copy(const bitctl_copy* items, size_t count) {
-  for (size_t i = 0; i < count; ++i) memcpy(items[i].to, items[i].from, items[i].bytes);
+int bitctl_snapshot_populate(void* memory, size_t bytes) {
+  /* In steps: who maps or unmaps something meanwhile waits for one of them at most. */
+  const size_t step = (size_t)16 << 20;
+  for (size_t done = 0; done < bytes; done += step) {
+    const size_t now = bytes - done < step ? bytes - done : step;
+    int rc = 0;
+    while ((rc = madvise((char*)memory + done, now, MADV_POPULATE_WRITE)) != 0 && errno == EINTR) {
+    }
+    if (rc != 0) return -1;
+  }
+  return 0;
 }
 
 static void wake(int wake_fd) {
