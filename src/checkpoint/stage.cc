@@ -210,6 +210,15 @@ Status Stage::sync() {
   return sync_folder(path_, ops_);
 }
 
+Status write_new_file(const std::string& path, std::string_view content, FileOps& ops) {
+  const int fd = ops.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
+  if (fd < 0) return fail_errno("cannot create " + path);
+  Status status = write_all(fd, content, path, ops);
+  if (status && ops.fsync(fd) != 0) status = fail_errno("cannot sync " + path);
+  if (ops.close(fd) != 0 && status) status = fail_errno("cannot close " + path);
+  return status;
+}
+
 PageCopy::PageCopy(std::string_view text) : size_(text.size()) {
   const size_t allocated = std::max<size_t>(whole_pages(size_), kArenaPage);
   data_ = static_cast<char*>(std::aligned_alloc(kArenaPage, allocated));

@@ -60,6 +60,9 @@ class Stage {
   std::vector<std::unique_ptr<File>> files_;
 };
 
+// A small file: created new, written, fsynced, closed.
+Status write_new_file(const std::string& path, std::string_view content, FileOps& ops);
+
 // A copy of `text` that starts on a page border and may be read up to the next one.
 class PageCopy {
  public:
