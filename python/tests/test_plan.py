@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from bitctl import restore, snapshot
+from bitctl import _tensors, restore, snapshot
 
 FACTS = {"step": 1, "metrics": {}}
 
@@ -150,11 +150,16 @@ def test_new_values_need_no_new_plan(local_arena):
         objects["optimizer"].step()
         objects["optimizer"].zero_grad()
         objects["scheduler"].step()
+        objects["more"].state["a"] = torch.full((3,), float(step))
         taken = collector.collect(objects, {"step": step, "metrics": {"loss": 1 / step}})
         assert taken._plan is first._plan
         slot = arena.begin(step, 1)
         used = taken.write(arena, slot)
         assert arena.commit(slot, used, False)
+        view = arena.view(slot, arena.offset_of(1), used[1])
+        header, _, data = _tensors.parse_header(view)
+        begin, end = header["more.a"]["data_offsets"]
+        assert bytes(view[data + begin : data + end]) == objects["more"].state["a"].numpy().tobytes()
         expected = {k: v.clone() for k, v in objects["model"].state_dict().items()}
         again = trained()
         assert restore.restore(arena, slot, {k: v for k, v in again.items() if k != "more"})["step"] == step
