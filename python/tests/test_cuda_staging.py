@@ -1,5 +1,6 @@
 """The order of the calls that bring tensors from a device; the device is a stand-in."""
 
+import contextlib
 
 import pytest
 
@@ -24,7 +25,14 @@ class Cuda:
     def cudart(self):
         return self
 
+    @contextlib.contextmanager
+    def device(self, device):
+        self.inside = device
+        yield
+        self.inside = None
+
     def cudaHostRegister(self, address, size, flags):
+        assert self.inside == "cuda:1"
         if self.refuses:
             return 1
         self.registered[address] = size
@@ -101,8 +109,8 @@ def test_pages_are_locked_for_as_long_as_they_are_mapped():
         address, size = 4096, 8192
 
     cuda, memory = Cuda(), Memory()
-    assert _cuda_staging.lock_pages(memory, cuda) and cuda.registered == {4096: 8192}
+    assert _cuda_staging.lock_pages(memory, "cuda:1", cuda) and cuda.registered == {4096: 8192}
     del memory
     assert cuda.registered == {}
-    assert not _cuda_staging.lock_pages(Memory(), Cuda(refuses=True))
-    assert not _cuda_staging.lock_pages(Memory()), "no device here"
+    assert not _cuda_staging.lock_pages(Memory(), "cuda:1", Cuda(refuses=True))
+    assert not _cuda_staging.lock_pages(Memory(), _cuda_staging.current_device()), "no device here"

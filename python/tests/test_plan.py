@@ -196,6 +196,21 @@ def test_the_plan_keeps_no_tensor_alive(local_arena):
     assert gone() is None
 
 
+@pytest.mark.parametrize("state", [3, "text", None, [1], {}, {"$table": "optim.state"}, {1: {}}])
+def test_an_object_with_a_state_of_its_own_making(local_arena, state):
+    class Own(Holder):
+        def load_state_dict(self, state):
+            self.state = state
+
+    taken = snapshot.Collector().collect({"own": Own({"state": state, "param_groups": []})}, FACTS)
+    arena = local_arena.arena(taken.regions())
+    slot = arena.begin(1, 1)
+    arena.commit(slot, taken.write(arena, slot), False)
+    back = Own(None)
+    restore.restore(arena, slot, {"own": back})
+    assert back.state == {"state": state, "param_groups": []}
+
+
 def test_a_state_dict_of_its_own_is_asked_each_time(local_arena):
     class Model(torch.nn.Linear):
         def state_dict(self, *args, **kwargs):
