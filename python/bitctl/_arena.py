@@ -97,12 +97,13 @@ class Arena:
 
     def populate(self):
         """Maps every page, in a thread of its own: the first snapshot is not to wait for page faults."""
+        device = _cuda_staging.current_device()
 
         def work():
             for memory in self._slots:
                 # Where the kernel cannot, the first copies pay for the faults.
                 self._library.bitctl_snapshot_populate(memory.address, memory.size)
-                _cuda_staging.lock_pages(memory)
+                _cuda_staging.lock_pages(memory, device)
 
         self._populating = threading.Thread(target=work, name="bitctl-populate", daemon=True)
         self._populating.start()

@@ -12,6 +12,8 @@ import contextlib
 import sys
 import weakref
 
+_PORTABLE = 1  # cudaHostRegisterPortable: page-locked for every device
+
 
 def _cuda():
     """torch.cuda where the trainer uses it, else None."""
@@ -19,15 +21,22 @@ def _cuda():
     return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
 
 
-def lock_pages(memory, cuda=None):
-    """Registers a mapping (`address`, `size`) until it is let go; False where there is no device, or it is refused."""
+def current_device(cuda=None):
+    """The device of the calling thread; None where there is none."""
     cuda = cuda or _cuda()
-    if cuda is None:
+    return None if cuda is None else cuda.current_device()
+
+
+def lock_pages(memory, device, cuda=None):
+    """Registers a mapping (`address`, `size`) until it is let go; False where `device` is None, or it is refused."""
+    if device is None:
         return False
-    runtime = cuda.cudart()
-    if int(runtime.cudaHostRegister(memory.address, memory.size, 0)) != 0:
-        return False
-    weakref.finalize(memory, runtime.cudaHostUnregister, memory.address)
+    cuda = cuda or _cuda()
+    with cuda.device(device):  # another thread's would be the first one, and come with a context on it
+        runtime = cuda.cudart()
+        if int(runtime.cudaHostRegister(memory.address, memory.size, _PORTABLE)) != 0:
+            return False
+    weakref.finalize(memory, runtime.cudaHostUnregister, memory.address).atexit = False
     return True
 
 

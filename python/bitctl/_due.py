@@ -1,21 +1,44 @@
 """When a checkpoint is due. Pure; the clock is the caller's."""
 
+import math
 
-def auto_interval(stall, persist):
-    """Seconds between two snapshots: at most 1 % of the time is spent copying, at most a tenth writing."""
-    return min(600.0, max(30.0, 100.0 * stall, 10.0 * persist))
+LONGEST = 600.0  # seconds: what a failure may cost, however rare they are
+OVERHEAD = 0.01  # of the training's time
+SLOWED = 0.02  # by how much a training is slowed down while the writer saves beside it
+UNKNOWN = 86400.0  # seconds between failures where none has been seen
+
+
+def cost_of(stall, persist):
+    """Seconds of training that one checkpoint takes."""
+    return stall + SLOWED * persist
+
+
+def auto_interval(stall, persist, time_to_failure=UNKNOWN):
+    """Seconds between two checkpoints that lose the least: Young's sqrt(2·T_fail·T_save), within the overhead allowed."""
+    cost = cost_of(stall, persist)
+    return max(min(LONGEST, math.sqrt(2 * time_to_failure * cost)), cost / OVERHEAD, persist, 1.0)
+
+
+def time_to_failure(seconds, failures):
+    """Mean seconds between the failures of a run that has had so many in so long."""
+    return seconds / failures if failures else max(seconds, UNKNOWN)
 
 
 class Due:
-    """`policy`: {"steps": N}, {"seconds": S} or {"auto": true}."""
+    """`policy`: {"steps": N}, {"seconds": S} or {"auto": true, "ran_seconds": S, "failures": N}."""
 
     def __init__(self, policy):
         self._steps = policy.get("steps")
         self._seconds = policy.get("seconds")
+        self._time_to_failure = time_to_failure(policy.get("ran_seconds", 0.0), policy.get("failures", 0))
         self._last_step = None
         self._last_time = None
         self._stall = 0.0
         self._waits = False  # was due, and no slot was free
+
+    def interval(self, persist):
+        """Seconds, or None where steps are counted."""
+        return None if self._steps else self._seconds or auto_interval(self._stall, persist, self._time_to_failure)
 
     def is_due(self, step, now, persist):
         if self._last_time is None:
@@ -26,8 +49,7 @@ class Due:
             # Counted in steps of the run, not of the attempt: a resumed run saves at the same steps.
             self._waits = step // self._steps > self._last_step // self._steps
         else:
-            interval = self._seconds or auto_interval(self._stall, persist)
-            self._waits = now - self._last_time >= interval
+            self._waits = now - self._last_time >= self.interval(persist)
         return self._waits
 
     def taken(self, step, now, stall):

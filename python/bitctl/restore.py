@@ -112,10 +112,11 @@ def _restore_model(model, image, aliases):
 
 def _state_of(packed, image):
     """What state_dict() gave."""
-    if not isinstance(packed, dict) or "$table" not in (packed.get("state") or ()):
+    table = packed.get("state") if isinstance(packed, dict) else None
+    if not isinstance(table, dict) or "$table" not in table:
         return _tensors.unpack(packed, image.tensor)
     state = _tensors.unpack({k: v for k, v in packed.items() if k != "state"}, image.tensor)
-    state["state"] = from_table(image.entries, packed["state"]["$table"], image.new_tensor, packed["$names"])
+    state["state"] = from_table(image.entries, table["$table"], image.new_tensor, packed["$names"])
     image.copy()
     return state
 

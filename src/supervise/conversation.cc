@@ -104,7 +104,10 @@ Json Supervisor::checkpoint_policy() const {
   const CheckpointInterval& every = config_.checkpoints.every;
   if (every.steps > 0) return {{"steps", every.steps}};
   if (every.time > Duration::zero()) return {{"seconds", as_seconds(every.time)}};
-  return {{"auto", true}};
+  const auto failed = [](const AttemptRecord& a) { return !a.stop_asked && !a.restart_asked; };
+  return {{"auto", true},
+          {"ran_seconds", as_seconds(loop_.now() - run_started_)},
+          {"failures", std::ranges::count_if(attempts_, failed)}};
 }
 
 void Supervisor::on_message(const TrainerServer::Client& client, const Json& message) {
