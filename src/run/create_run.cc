@@ -31,11 +31,15 @@ std::string name_lock_path(const std::string& runs, const std::string& name) {
   return fmt::format("{}/.{}.lock", runs, name);
 }
 
+// A folder is as durable as its name in the one above: a checkpoint must not be lost with the run that it
+// belongs to.
 Status make_folders(const std::string& path) {
   std::error_code error;
-  fs::create_directories(path, error);
-  if (error) return fail_errno("cannot create " + path, error.value());
-  return {};
+  if (path.empty() || fs::is_directory(path, error)) return {};
+  if (auto status = make_folders(fs::path(path).parent_path()); !status) return status;
+  if (::mkdir(path.c_str(), 0777) != 0 && !fs::is_directory(path, error))
+    return fail_errno("cannot create " + path);
+  return sync_folder(folder_of(path));
 }
 
 Error in_progress(const Error& error) {
@@ -129,6 +133,7 @@ Result<HeldRun> create_run(const RunConfig& config, const std::string& bitctl_ve
       return fail(ErrorKind::locked, folder.path() + " exists: a run of this name began in this very second");
     return fail_errno("cannot create " + folder.path());
   }
+  if (auto status = sync_folder(runs); !status) return forward(std::move(status));
   auto run_lock = lock_at_once(folder.pulse_lock());
   if (!run_lock) return forward(std::move(run_lock));
   for (const std::string& path : {folder.logs(), folder.checkpoints()})

@@ -1,6 +1,7 @@
 """A save by the release build, killed and failed at its system calls; the recorder of the crash model against strace."""
 
 import random
+import subprocess
 
 import pytest
 import saves
@@ -58,3 +59,15 @@ def test_whatever_breaks_at_whichever_call_no_checkpoint_is_lost(tmp_path, folde
         assert problems == [], "%s %d: %s" % (call, nth, fault)
         acknowledged.append(told)
     assert True in acknowledged and False in acknowledged, "the control: some come before it, some after"
+
+
+def test_a_run_is_durable_before_its_first_checkpoint(tmp_path, bitctl):
+    """A step is worth nothing below a folder whose own name the disk does not know."""
+    trace = tmp_path / "traced"
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
+    command = [*TRACE, "-o", trace, bitctl, "train", "--", "/bin/true"]
+    subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, timeout=120)
+    lines = saves.changes(trace.read_text(), tmp_path)
+    run = next((tmp_path / "runs").glob("[!.]*-[0-9]*")).name
+    for made, above in (("runs", ""), ("runs/" + run, "runs"), ("runs/%s/checkpoints" % run, "runs/" + run)):
+        assert "fsync " + above in lines[lines.index("mkdir " + made) :], made

@@ -1,4 +1,5 @@
-// The control page, which a trainer that runs wild may overwrite at any byte, and the message that names an arena.
+// The control page, which a trainer that runs wild may overwrite at any byte, and the message that names an
+// arena.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -26,7 +27,8 @@ void look_at(bitctl_control& page) {
   // The trainer's side never takes the last complete snapshot of its bank.
   const uint32_t gen = ready ? ready->gen : 1;
   int before = 0, after = 0;
-  for (const bitctl_slot& slot : page.slots[gen % BITCTL_BANKS]) before += bitctl_slot_is_complete(slot.state);
+  for (const bitctl_slot& slot : page.slots[gen % BITCTL_BANKS])
+    before += bitctl_slot_is_complete(slot.state);
   const int taken = bitctl_snapshot_begin(&page, gen, 1, 1);
   check(taken >= -1 && taken < BITCTL_SLOTS);
   for (const bitctl_slot& slot : page.slots[gen % BITCTL_BANKS]) after += bitctl_slot_is_complete(slot.state);

@@ -21,7 +21,8 @@ void parse(std::string_view bytes) {
   // What is accepted stays inside its files and survives being written.
   for (const ManifestFile& file : manifest->files) {
     check(file.header_bytes <= file.bytes && file.name.find('/') == std::string::npos);
-    for (const ManifestTensor& tensor : file.tensors) check(tensor.info.begin <= tensor.info.end && tensor.info.end <= file.data_bytes());
+    for (const ManifestTensor& tensor : file.tensors)
+      check(tensor.info.begin <= tensor.info.end && tensor.info.end <= file.data_bytes());
   }
   const std::string written = to_bytes(*manifest);
   const auto again = parse_manifest(written, "manifest.json");

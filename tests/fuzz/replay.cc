@@ -1,5 +1,5 @@
-// What libFuzzer is to a build without clang: every file of the corpus folders, and some thousand mutations of each, the
-// same ones every time.
+// What libFuzzer is to a build without clang: every file of the corpus folders, and some thousand mutations
+// of each, the same ones every time.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -23,13 +23,25 @@ std::string mutated(std::string bytes, const std::vector<std::string>& corpus, s
   for (uint64_t changes = 1 + random() % 4; changes > 0; --changes) {
     const size_t at = bytes.empty() ? 0 : random() % bytes.size();
     switch (random() % 6) {
-      case 0: bytes.resize(at); break;
-      case 1: bytes.insert(at, 1, static_cast<char>(random())); break;
-      case 2: bytes.erase(at, random() % 8); break;
-      case 3: bytes.insert(at, bytes.substr(random() % (bytes.size() + 1), random() % 40)); break;
-      case 4: bytes.replace(at, random() % 20, corpus[random() % corpus.size()].substr(0, random() % 60)); break;
+      case 0:
+        bytes.resize(at);
+        break;
+      case 1:
+        bytes.insert(at, 1, static_cast<char>(random()));
+        break;
+      case 2:
+        bytes.erase(at, random() % 8);
+        break;
+      case 3:
+        bytes.insert(at, bytes.substr(random() % (bytes.size() + 1), random() % 40));
+        break;
+      case 4:
+        bytes.replace(at, random() % 20, corpus[random() % corpus.size()].substr(0, random() % 60));
+        break;
       default:
-        if (!bytes.empty()) bytes[at] = static_cast<char>(random() % 3 == 0 ? "0\xff}]\",:{-9"[random() % 10] : bytes[at] ^ (1 << random() % 8));
+        if (!bytes.empty())
+          bytes[at] = static_cast<char>(random() % 3 == 0 ? "0\xff}]\",:{-9"[random() % 10]
+                                                          : bytes[at] ^ (1 << random() % 8));
     }
   }
   return bytes;

@@ -1,4 +1,5 @@
-// bit_flips [--flips N] [--seed N]: the long form of checkpoint/bit_flips_test.cc. RESULT …; exit code 1 where one is missed.
+// bit_flips [--flips N] [--seed N]: the long form of checkpoint/bit_flips_test.cc. RESULT …; exit code 1
+// where one is missed.
 #include "checkpoint/bit_flips.h"
 
 #include <CLI/CLI.hpp>

@@ -1,17 +1,19 @@
 // One save, or one look at what is there, for tests that kill and starve it from outside.
 //
 //   checkpoint_tool save CHECKPOINTS STEP FILL [--elements N] [--keep N] [--record FILE]
-//     A step whose tensors hold nothing but the byte FILL; "acknowledged STEP" the moment it is. --record: the calls.
+//     A step whose tensors hold nothing but the byte FILL; "acknowledged STEP" the moment it is. --record:
+//     the calls.
 //   checkpoint_tool load CHECKPOINTS
-//     What the next writer finds, by every kind of load: {"step": …, "fill": …, "bad": […]}; step 0: nothing. Exit code 1
-//     where one load takes what another refuses.
+//     What the next writer finds, by every kind of load: {"step": …, "fill": …, "bad": […]}; step 0: nothing.
+//     Exit code 1 where one load takes what another refuses.
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+
+#include <CLI/CLI.hpp>
 
 #include "checkpoint/catalog.h"
 #include "checkpoint/folders.h"
@@ -33,18 +35,30 @@ std::string line_of(const FileOp& op, const std::map<int, std::string>& paths) {
   using Kind = FileOp::Kind;
   const std::string& opened = op.handle > 0 ? paths.at(op.handle) : op.path;
   switch (op.kind) {
-    case Kind::open: return op.created ? "create " + op.path : "";
-    case Kind::write: return fmt::format("write {} {} {}", opened, op.offset, op.bytes.size());
-    case Kind::size: return fmt::format("size {} {}", opened, op.size);
-    case Kind::size_at_least: return fmt::format("size_at_least {} {}", opened, op.size);
-    case Kind::fsync: return "fsync " + opened;
-    case Kind::mkdir: return "mkdir " + op.path;
-    case Kind::link: return fmt::format("link {} {}", op.path, op.to);
-    case Kind::rename: return fmt::format("rename {} {}", op.path, op.to);
-    case Kind::exchange: return fmt::format("exchange {} {}", op.path, op.to);
-    case Kind::unlink: return "unlink " + op.path;
-    case Kind::rmdir: return "rmdir " + op.path;
-    case Kind::note: break;
+    case Kind::open:
+      return op.created ? "create " + op.path : "";
+    case Kind::write:
+      return fmt::format("write {} {} {}", opened, op.offset, op.bytes.size());
+    case Kind::size:
+      return fmt::format("size {} {}", opened, op.size);
+    case Kind::size_at_least:
+      return fmt::format("size_at_least {} {}", opened, op.size);
+    case Kind::fsync:
+      return "fsync " + opened;
+    case Kind::mkdir:
+      return "mkdir " + op.path;
+    case Kind::link:
+      return fmt::format("link {} {}", op.path, op.to);
+    case Kind::rename:
+      return fmt::format("rename {} {}", op.path, op.to);
+    case Kind::exchange:
+      return fmt::format("exchange {} {}", op.path, op.to);
+    case Kind::unlink:
+      return "unlink " + op.path;
+    case Kind::rmdir:
+      return "rmdir " + op.path;
+    case Kind::note:
+      break;
   }
   return "";
 }
@@ -58,7 +72,8 @@ void write_log(const std::vector<FileOp>& log, const std::string& path) {
   }
 }
 
-int save(const std::string& checkpoints, uint64_t step, char fill, size_t elements, int keep, const std::string& record) {
+int save(const std::string& checkpoints, uint64_t step, char fill, size_t elements, int keep,
+         const std::string& record) {
   RecordingFileOps recorder(checkpoints);
   FileOps& ops = record.empty() ? system_file_ops() : recorder;
   SaveOptions options;

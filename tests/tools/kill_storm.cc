@@ -1,7 +1,7 @@
-// kill_storm BITCTL_WRITER [--kills N] [--seed N] [--folder DIR]: the real writer and a trainer with 1 MiB of state, one of
-// them killed at a random moment, N times; this program is the supervisor. After each kill:
-//   memory  the newest complete snapshot is whole, and no older than the last one that the trainer was told of
-//   disk    what verifies as newest is whole, and no older than the last step acknowledged
+// kill_storm BITCTL_WRITER [--kills N] [--seed N] [--folder DIR]: the real writer and a trainer with 1 MiB of
+// state, one of them killed at a random moment, N times; this program is the supervisor. After each kill:
+//   memory  the newest complete snapshot is whole, and no older than the last one that the trainer was told
+//   of disk    what verifies as newest is whole, and no older than the last step acknowledged
 // and at the end the newest snapshot is on disk. RESULT …; exit code 1 with the first violation.
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -11,12 +11,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <random>
+
+#include <CLI/CLI.hpp>
 
 #include "base/lock.h"
 #include "base/seqpacket.h"
@@ -61,8 +62,8 @@ bool holds_only(std::string_view bytes, char fill) {
 }
 
 // Snapshots as fast as the slots allow, until it is killed. `told`: every step whose snapshot is complete.
-[[noreturn]] void train(const State& state, int control_fd, const std::vector<int>& slots, int wake, int told, uint64_t step,
-                        uint32_t attempt, pid_t parent) {
+[[noreturn]] void train(const State& state, int control_fd, const std::vector<int>& slots, int wake, int told,
+                        uint64_t step, uint32_t attempt, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(1);
   auto control = ControlPage::map(control_fd);
@@ -77,7 +78,8 @@ bool holds_only(std::string_view bytes, char fill) {
         std::memcpy(at, state.headers[i].data(), state.headers[i].size());
         std::memset(at + state.headers[i].size(), fill_of(step), state.used[i] - state.headers[i].size());
       }
-      if (bitctl_snapshot_commit(&**control, kGen, slot, state.used.data(), state.used.size(), 0, wake) == 0 &&
+      if (bitctl_snapshot_commit(&**control, kGen, slot, state.used.data(), state.used.size(), 0, wake) ==
+              0 &&
           ::write(told, &step, sizeof step) != sizeof step)
         ::_exit(1);
     }
@@ -131,8 +133,8 @@ class Storm {
     }
     if (problem_.empty()) end();
     if (!problem_.empty()) fmt::print("{}\n", problem_);
-    fmt::print("RESULT kills={} trainer={} writer={} snapshots={} commits={} violations={}\n", trainers_ + writers_, trainers_,
-               writers_, snapshots_, commits_, problem_.empty() ? 0 : 1);
+    fmt::print("RESULT kills={} trainer={} writer={} snapshots={} commits={} violations={}\n",
+               trainers_ + writers_, trainers_, writers_, snapshots_, commits_, problem_.empty() ? 0 : 1);
     return problem_.empty() ? 0 : 1;
   }
 
@@ -152,7 +154,8 @@ class Storm {
     if (!spawned) return tell(spawned.error().message);
     writer_ = std::move(*spawned);
     link_ = std::move(pair->first);
-    send({{"type", "arena"}, {"gen", kGen}, {"files", to_json(state_.layout)["files"]}}, {slots_[0].get(), slots_[1].get()});
+    send({{"type", "arena"}, {"gen", kGen}, {"files", to_json(state_.layout)["files"]}},
+         {slots_[0].get(), slots_[1].get()});
   }
 
   void start_trainer() {
@@ -202,7 +205,8 @@ class Storm {
   }
 
   void hear() {
-    for (uint64_t step = 0; ::read(told_[0], &step, sizeof step) == sizeof step; ++snapshots_) told_step_ = step;
+    for (uint64_t step = 0; ::read(told_[0], &step, sizeof step) == sizeof step; ++snapshots_)
+      told_step_ = step;
     while (link_) {
       const auto message = receive_message(link_.get());
       if (!message || message->closed()) return;
@@ -224,7 +228,8 @@ class Storm {
       if (told_step_ > 0) tell("no snapshot left in memory");
       return;
     }
-    if (newest->step < told_step_) tell(fmt::format("snapshot {} is the newest, {} was complete", newest->step, told_step_));
+    if (newest->step < told_step_)
+      tell(fmt::format("snapshot {} is the newest, {} was complete", newest->step, told_step_));
     for (size_t i = 0; i < state_.headers.size(); ++i) {
       const std::string_view file(memory_[newest->index].data() + state_.layout.offset_of(i), state_.used[i]);
       const size_t head = state_.headers[i].size();
@@ -236,7 +241,8 @@ class Storm {
   void look_at_disk() {
     const uint64_t due = acknowledged_;
     // While the writer lives, its retention waits for this.
-    const auto lock = FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::shared, std::chrono::seconds(60));
+    const auto lock =
+        FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::shared, std::chrono::seconds(60));
     const auto folders = step_folders(folder_.checkpoints());
     if (folders.empty()) {
       if (due > 0) tell(fmt::format("step {} was acknowledged, nothing is there", due));
@@ -246,7 +252,9 @@ class Storm {
     if (newest.step < due) tell(fmt::format("step {} is the newest, {} was acknowledged", newest.step, due));
     if (const auto verified = verify_step(newest); !verified) return tell(verified.error().message);
     for (size_t i = 0; i < state_.headers.size(); ++i)
-      if (!holds_only(read_text(newest.path + "/" + state_.layout.files[i].name).substr(state_.headers[i].size()), fill_of(newest.step)))
+      if (!holds_only(
+              read_text(newest.path + "/" + state_.layout.files[i].name).substr(state_.headers[i].size()),
+              fill_of(newest.step)))
         tell(newest.path + " verifies and is wrong");
   }
 
@@ -261,7 +269,8 @@ class Storm {
     hear();
     if (!ended_ || ended_->as_exit_code() != 0) tell("the writer did not end well");
     look_at_disk();
-    if (acknowledged_ < told_step_) tell(fmt::format("snapshot {} never came to the disk; {} did", told_step_, acknowledged_));
+    if (acknowledged_ < told_step_)
+      tell(fmt::format("snapshot {} never came to the disk; {} did", told_step_, acknowledged_));
   }
 
   void tell(const std::string& what) {
@@ -298,6 +307,7 @@ int main(int argc, char** argv) {
   app.add_option("--folder", folder);
   CLI11_PARSE(app, argc, argv);
   ::signal(SIGPIPE, SIG_IGN);
-  const TemporaryFolder own(folder.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(folder));
+  const TemporaryFolder own(folder.empty() ? std::filesystem::temp_directory_path()
+                                           : std::filesystem::path(folder));
   return Storm(std::filesystem::absolute(writer), own.path(), seed).run(kills);
 }

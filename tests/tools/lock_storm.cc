@@ -1,17 +1,19 @@
-// lock_storm [--acquisitions N] [--processes N] [--seed N]: processes that fight for one FileLock, fork and exec children
-// while they hold it, are stopped and are killed. Each writes its pid into shared memory while it holds the lock: another
-// living one found there is a double owner. --without-lock is the control. RESULT …; exit code 1 with a double owner.
+// lock_storm [--acquisitions N] [--processes N] [--seed N]: processes that fight for one FileLock, fork and
+// exec children while they hold it, are stopped and are killed. Each writes its pid into shared memory while
+// it holds the lock: another living one found there is a double owner. --without-lock is the control. RESULT
+// …; exit code 1 with a double owner.
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <random>
+
+#include <CLI/CLI.hpp>
 
 #include "base/lock.h"
 #include "base/process_id.h"
@@ -36,12 +38,14 @@ void leak(Shared& shared, std::mt19937& random) {
   ::_exit(0);
 }
 
-[[noreturn]] void fight(Shared& shared, const std::string& path, uint64_t wanted, unsigned seed, bool without_lock) {
+[[noreturn]] void fight(Shared& shared, const std::string& path, uint64_t wanted, unsigned seed,
+                        bool without_lock) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGCHLD, SIG_IGN);
   std::mt19937 random(seed);
   while (shared.acquired < wanted) {
-    const auto lock = FileLock::acquire(path, FileLock::Mode::exclusive, std::chrono::milliseconds(random() % 100));
+    const auto lock =
+        FileLock::acquire(path, FileLock::Mode::exclusive, std::chrono::milliseconds(random() % 100));
     if (!lock && !without_lock) continue;
     const pid_t before = shared.owner.exchange(::getpid());
     // A killed owner never took its name away.
@@ -73,7 +77,9 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   const TemporaryFolder folder;
-  auto* shared = new (::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) Shared{};
+  auto* shared =
+      new (::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))
+          Shared{};
   std::vector<pid_t> pids(processes);
   std::mt19937 random(seed);
   uint64_t killed = 0;
@@ -87,7 +93,8 @@ int main(int argc, char** argv) {
     ::usleep(20000);
     for (size_t i = 0; i < pids.size(); ++i) {
       int status = 0;
-      if (::waitpid(pids[i], &status, WNOHANG | WUNTRACED) == pids[i] && WIFSTOPPED(status)) ::kill(pids[i], SIGCONT);
+      if (::waitpid(pids[i], &status, WNOHANG | WUNTRACED) == pids[i] && WIFSTOPPED(status))
+        ::kill(pids[i], SIGCONT);
     }
     if (random() % 20 == 0) {
       const size_t i = random() % pids.size();
@@ -101,7 +108,8 @@ int main(int argc, char** argv) {
     ::kill(pid, SIGKILL);
     ::waitpid(pid, nullptr, 0);
   }
-  fmt::print("RESULT acquired={} forked={} executed={} stopped={} killed={} double_owners={}\n", shared->acquired.load(),
-             shared->forked.load(), shared->executed.load(), shared->stopped.load(), killed, shared->double_owners.load());
+  fmt::print("RESULT acquired={} forked={} executed={} stopped={} killed={} double_owners={}\n",
+             shared->acquired.load(), shared->forked.load(), shared->executed.load(), shared->stopped.load(),
+             killed, shared->double_owners.load());
   return shared->double_owners == 0 ? 0 : 1;
 }

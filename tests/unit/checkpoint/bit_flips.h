@@ -43,7 +43,8 @@ inline FlipCounts flip_bits(const StepFolder& step, uint64_t flips, uint64_t see
     if (::pwrite(fd.get(), &bad, 1, at) != 1) std::abort();
     if (verify_step(step)) {
       ++counts.missed;
-      if (counts.first_missed.empty()) counts.first_missed = fmt::format("{}: bit {} of byte {}", path, bit, at);
+      if (counts.first_missed.empty())
+        counts.first_missed = fmt::format("{}: bit {} of byte {}", path, bit, at);
     }
     if (::pwrite(fd.get(), &good, 1, at) != 1) std::abort();
   }

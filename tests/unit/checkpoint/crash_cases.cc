@@ -15,8 +15,7 @@
 namespace bitctl {
 namespace {
 
-// Two pages of data, so that the pieces stay few.
-TestStep step_of(uint64_t step, char fill) { return TestStep(step, fill, 1500); }
+constexpr size_t kTwoPages = 1500;  // elements, so that the pieces stay few
 
 // NFS knows neither RENAME_NOREPLACE nor RENAME_EXCHANGE.
 class PlainRenames : public FileOps {
@@ -37,6 +36,9 @@ struct Kind {
   bool side_files = false;
   bool retention = false;
   bool plain_renames = false;
+  size_t elements = kTwoPages;
+
+  TestStep step_of(uint64_t number, char content) const { return TestStep(number, content, elements); }
 };
 
 std::vector<Kind> kinds() {
@@ -70,12 +72,12 @@ FileOps& inner_of(const Kind& kind) {
 
 void prepare(const Kind& kind, const TemporaryFolder& folder) {
   for (const auto& [step, fill] : kind.standing)
-    if (!save_step(folder.path(), step_of(step, fill).image, {})) std::abort();
+    if (!save_step(folder.path(), kind.step_of(step, fill).image, {})) std::abort();
   kind.prepare(folder);
 }
 
 bool save(const Kind& kind, const TemporaryFolder& folder, RecordingFileOps& ops) {
-  TestStep step = step_of(kind.step, kind.fill);
+  TestStep step = kind.step_of(kind.step, kind.fill);
   if (kind.side_files) step.image.side_folder = folder / ".side/abc";
   SaveOptions options;
   options.ops = &ops;
@@ -92,7 +94,7 @@ void add_good(const TemporaryFolder& folder, CrashCase& found) {
 CrashCase case_of(const Kind& kind) {
   const TemporaryFolder folder(in_memory());
   prepare(kind, folder);
-  CrashCase made{.name = kind.name, .before = tree_of_files(folder.path())};
+  CrashCase made{.name = kind.name, .elements = kind.elements, .before = tree_of_files(folder.path())};
   add_good(folder, made);
   RecordingFileOps ops(folder.path(), inner_of(kind));
   if (!save(kind, folder, ops)) std::abort();
@@ -189,9 +191,12 @@ std::vector<Twin> twins() {
 
 }  // namespace
 
-std::vector<CrashCase> save_cases() {
+std::vector<CrashCase> save_cases(size_t elements) {
   std::vector<CrashCase> cases;
-  for (const Kind& kind : kinds()) cases.push_back(case_of(kind));
+  for (Kind& kind : kinds()) {
+    kind.elements = elements;
+    cases.push_back(case_of(kind));
+  }
   return cases;
 }
 
@@ -249,8 +254,8 @@ std::vector<CrashCase> bad_twins() {
     const TemporaryFolder folder(in_memory());
     const TemporaryFolder elsewhere(in_memory());
     for (const auto& [step, fill] : twin.standing)
-      if (!save_step(folder.path(), step_of(step, fill).image, {})) std::abort();
-    if (!save_step(elsewhere.path(), step_of(2, 'b').image, {})) std::abort();
+      if (!save_step(folder.path(), TestStep(step, fill, kTwoPages).image, {})) std::abort();
+    if (!save_step(elsewhere.path(), TestStep(2, 'b', kTwoPages).image, {})) std::abort();
     const Tree files = tree_of_files(elsewhere / step_folder_name(2));
     CrashCase made{.name = twin.name, .before = tree_of_files(folder.path())};
     add_good(folder, made);

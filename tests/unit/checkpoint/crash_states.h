@@ -14,6 +14,7 @@ namespace bitctl {
 
 struct CrashCase {
   std::string name;
+  size_t elements = 0;      // of the steps: how many pieces there are to lose
   Tree before;              // of the checkpoints folder; durable
   std::vector<FileOp> log;  // a note "acknowledged N": from here on step N must be there
   size_t from = 0;          // a crash before so many calls is another case's
@@ -49,7 +50,7 @@ CrashCounts try_every_crash(const CrashCase& crash_case, const CrashLimits& limi
 // Saves by the real code: the first one, a further one, with side files, with retention, over a bad folder,
 // of a step that stands already (the same, and another content; with and without an atomic exchange of
 // names).
-std::vector<CrashCase> save_cases();
+std::vector<CrashCase> save_cases(size_t elements = 1500);
 // The first N calls of the case, a kill, and then what the next writer does: a sweep, and the same save
 // again.
 std::vector<CrashCase> killed_and_saved_again(const CrashCase& crash_case, size_t every = 1);

@@ -85,7 +85,8 @@ TEST(CrashStates, NoFsyncCanBeLeftOut) {
     ++fsyncs;
     CrashCase without = *retention;
     without.log.erase(without.log.begin() + static_cast<ptrdiff_t>(at));
-    EXPECT_GT(try_every_crash(without, {.all_up_to = 4, .random = 20, .one_is_enough = true}).violations(), 0u)
+    EXPECT_GT(try_every_crash(without, {.all_up_to = 4, .random = 20, .one_is_enough = true}).violations(),
+              0u)
         << "call " << at << " of " << without.log.size();
   }
   EXPECT_GE(fsyncs,
