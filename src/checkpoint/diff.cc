@@ -105,7 +105,13 @@ void exact_differences(const Source& a, const Source& b, std::vector<double>& di
   }
 }
 
-void add(TensorDelta& sums, const Source& a, const Source& b, size_t count) {
+struct Sums {
+  double squares = 0;
+  double squares_of_a = 0;
+  double max = 0;
+};
+
+void add(Sums& sums, const Source& a, const Source& b, size_t count) {
   std::vector<double> differences(count);
   const std::string& dtype = a.tensor->info.dtype;
   if (dtype == b.tensor->info.dtype && (dtype == "I64" || dtype == "U64"))
@@ -113,15 +119,15 @@ void add(TensorDelta& sums, const Source& a, const Source& b, size_t count) {
   else
     for (size_t i = 0; i < count; ++i) differences[i] = b.values[i] - a.values[i];
   // A sum for the piece first: fewer roundings than one sum over billions.
-  TensorDelta piece;
+  Sums piece;
   for (size_t i = 0; i < count; ++i) {
     if (!std::isfinite(a.values[i]) || !std::isfinite(b.values[i])) continue;
-    piece.norm += differences[i] * differences[i];
-    piece.norm_of_a += a.values[i] * a.values[i];
+    piece.squares += differences[i] * differences[i];
+    piece.squares_of_a += a.values[i] * a.values[i];
     piece.max = std::max(piece.max, std::abs(differences[i]));
   }
-  sums.norm += piece.norm;
-  sums.norm_of_a += piece.norm_of_a;
+  sums.squares += piece.squares;
+  sums.squares_of_a += piece.squares_of_a;
   sums.max = std::max(sums.max, piece.max);
 }
 
@@ -140,7 +146,7 @@ Status look_at(Source source, TensorSide& side) {
 
 Status compare(Source a, Source b, TensorChange& change) {
   const bool same_dtype = change.a->dtype == change.b->dtype;
-  TensorDelta sums;
+  Sums sums;
   uint64_t changed = 0;
   bool numbers = true;
   const uint64_t elements = a.elements();
@@ -160,7 +166,7 @@ Status compare(Source a, Source b, TensorChange& change) {
       if (auto good = source->check(); !good) return good;
   if (same_dtype) change.changed = changed;
   change.same = same_dtype && changed == 0;
-  if (numbers) change.delta = TensorDelta{std::sqrt(sums.norm), std::sqrt(sums.norm_of_a), sums.max};
+  if (numbers) change.delta = TensorDelta{std::sqrt(sums.squares), sums.max, std::sqrt(sums.squares_of_a)};
   return {};
 }
 

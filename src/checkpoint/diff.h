@@ -21,9 +21,9 @@ struct TensorSide {
 
 // Over the elements that are finite on both sides, computed in double: a NaN is counted, not spread.
 struct TensorDelta {
-  double norm = 0;       // √Σ(b-a)²
-  double norm_of_a = 0;  // √Σa², so that a relative change can be told
-  double max = 0;        // largest |b-a|
+  double norm = 0;                    // √Σ(b-a)²
+  double max = 0;                     // largest |b-a|
+  std::optional<double> norm_of_a{};  // √Σa², for a relative change; nothing where the tensor was not read
 };
 
 struct TensorChange {

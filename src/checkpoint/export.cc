@@ -77,6 +77,9 @@ Status check_replaceable(const std::string& folder) {
 }
 
 Status check_target(const std::string& folder, bool replace) {
+  std::error_code error;
+  if (!fs::is_directory(folder_of(folder), error))
+    return fail(ErrorKind::not_found, folder_of(folder) + ": no such folder to make the export in");
   struct stat st {};
   if (::lstat(folder.c_str(), &st) != 0) return errno == ENOENT ? Status() : Status(fail_errno(folder));
   if (!replace) return fail(ErrorKind::invalid, folder + ": exists; --force replaces an export");

@@ -139,6 +139,7 @@ Json exported_config(Json config, ExportDtype dtype) {
                                      {"config_groups",
                                       {{"group_0",
                                         {{"targets", {"Linear"}},
+                                         {"format", "int-quantized"},
                                          {"weights",
                                           {{"num_bits", 8},
                                            {"type", "int"},

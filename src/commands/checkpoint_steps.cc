@@ -10,14 +10,13 @@ namespace bitctl {
 namespace {
 
 // CLI11 cannot say that the first of several words may be left out.
-class Usage : public CLI::Formatter {
+class WordsFormatter : public CLI::Formatter {
  public:
-  explicit Usage(std::string words) : words_(std::move(words)) {}
-  std::string make_usage(const CLI::App* app, std::string name) const override {
-    std::string text = CLI::Formatter::make_usage(app, std::move(name));
-    const size_t at = text.find(" STEP");
-    return at == std::string::npos ? text : text.substr(0, at) + " [RUN] " + words_ + "\n";
+  explicit WordsFormatter(std::string words) : words_("[RUN] " + std::move(words)) {}
+  std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
+    return is_positional ? words_ : CLI::Formatter::make_option_name(option, false);
   }
+  std::string make_option_usage(const CLI::Option*) const override { return words_; }
 
  private:
   std::string words_;
@@ -27,13 +26,13 @@ class Usage : public CLI::Formatter {
 
 void add_step_words(CLI::App& command, StepWords& words, const std::string& names, const std::string& help) {
   words.wanted = split(names, ' ').size();
-  command.formatter(std::make_shared<Usage>(names));
+  command.formatter(std::make_shared<WordsFormatter>(names));
   command
       .add_option("STEP", words.words,
                   "RUN: its id, a unique prefix, or its folder; the newest run where left out. " + help)
       ->required()
       ->expected(static_cast<int>(words.wanted), static_cast<int>(words.wanted) + 1)
-      ->option_text("[RUN] " + names);
+      ->option_text(" ");
 }
 
 tl::expected<RunFolder, int> run_of(const std::string& name) {

@@ -14,7 +14,7 @@ namespace {
 
 struct ExportWords {
   StepWords words;
-  ExportDtype dtype = ExportDtype::as_saved;
+  std::string dtype;
   bool force = false;
   bool json = false;
 };
@@ -52,7 +52,7 @@ int run_export(const ExportWords& options) {
   const auto step = step_of(*run, options.words.word(0));
   if (!step) return step.error();
   ExportOptions how;
-  how.dtype = options.dtype;
+  if (!options.dtype.empty()) how.dtype = kDtypes.at(options.dtype);
   how.replace = options.force;
   const auto done = export_step(*step, absolute_path(options.words.word(1)), how);
   // That a model cannot be had in a dtype, or that the folder is taken, is an answer, no wrong argument.
@@ -76,7 +76,7 @@ void add_export_command(CLI::App& app, Action& action) {
                    "a row, loaded by transformers with the package compressed-tensors. ternary: BitNet's "
                    "packed weights, of BitNet models only, loaded with "
                    "the package accelerate. docs/export.md has the formats")
-      ->transform(CLI::Transformer(kDtypes))
+      ->check(CLI::IsMember(&kDtypes))
       ->option_text("DTYPE");
   command->add_flag("--force", options->force, "Replace the export that stands at DIR");
   command->add_flag("--json", options->json, "One JSON object a line");

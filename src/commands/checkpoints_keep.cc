@@ -150,7 +150,7 @@ void add_prune_steps_command(CLI::App& app, Action& action) {
       ->add_option_function<int>(
           "--keep-last", [options](const int& count) { options->keep_last = count; },
           "The newest N instead of checkpoints.keep_last")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1'000'000))
       ->type_name("N");
   command->add_flag("--dry-run", options->dry_run, "Only say what would go");
   command->add_flag("--json", options->json, "One JSON object a line");

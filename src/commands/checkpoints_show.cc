@@ -107,8 +107,8 @@ Json row_of(const TensorChange& change) {
   if (change.changed) row["changed"] = *change.changed;
   if (change.delta) {
     row["norm"] = number(change.delta->norm);
-    row["norm_of_a"] = number(change.delta->norm_of_a);
     row["max"] = number(change.delta->max);
+    if (change.delta->norm_of_a) row["norm_of_a"] = number(*change.delta->norm_of_a);
   }
   return row;
 }
@@ -135,8 +135,8 @@ void print_change(const TensorChange& change) {
   if (change.delta) {
     if (!what.empty()) what += ", ";
     what += fmt::format("norm {:<10.4g} max {:<10.4g}", change.delta->norm, change.delta->max);
-    if (change.delta->norm_of_a > 0)
-      what += fmt::format(" relative {:<10.4g}", change.delta->norm / change.delta->norm_of_a);
+    if (change.delta->norm_of_a.value_or(0) > 0)
+      what += fmt::format(" relative {:<10.4g}", change.delta->norm / *change.delta->norm_of_a);
   } else if (change.changed) {
     what += fmt::format("{} elements differ", *change.changed);
   }

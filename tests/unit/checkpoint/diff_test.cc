@@ -51,7 +51,7 @@ TEST_F(DiffSteps, NormsAreThoseOfTheDifference) {
   EXPECT_FALSE(w.same);
   EXPECT_EQ(w.changed, 2u);
   EXPECT_DOUBLE_EQ(w.delta->norm, 5);
-  EXPECT_DOUBLE_EQ(w.delta->norm_of_a, std::sqrt(30.0));
+  EXPECT_DOUBLE_EQ(*w.delta->norm_of_a, std::sqrt(30.0));
   EXPECT_DOUBLE_EQ(w.delta->max, 4);
   EXPECT_TRUE(changes.at("b").same);
   EXPECT_EQ(changes.at("b").delta->norm, 0);
