@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -14,6 +16,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/replace_file.h"
 #include "checkpoint/arena.h"
 
@@ -21,6 +24,7 @@ namespace bitctl {
 namespace {
 
 constexpr uint64_t kBlock = uint64_t{4} << 20;
+constexpr auto kLookAgain = std::chrono::milliseconds(20);
 constexpr size_t kBlocksForThreads = 8;  // below that the caller's own thread is done before others are there
 
 uint64_t whole_pages(uint64_t bytes) { return (bytes + kArenaPage - 1) / kArenaPage * kArenaPage; }
@@ -61,16 +65,19 @@ class Stage::Blocks {
     const std::lock_guard lock(mutex_);
     if (!status_ || at_ == blocks_.size()) return std::nullopt;
     const Block& block = blocks_[at_++];
+    if (at_ == blocks_.size()) ended_.notify_all();
     if (work_.look) work_.look(block.number, block.seen);
     return block;
   }
-  bool at_end() {
-    const std::lock_guard lock(mutex_);
-    return !status_ || at_ == blocks_.size();
+  // Nothing is left to be taken; waits so long for it.
+  bool at_end(Duration limit = Duration::zero()) {
+    std::unique_lock lock(mutex_);
+    return ended_.wait_for(lock, limit, [this] { return !status_ || at_ == blocks_.size(); });
   }
   void fail(Status status) {
     const std::lock_guard lock(mutex_);
     if (status_) status_ = std::move(status);
+    ended_.notify_all();
   }
   Status status() const { return status_; }
 
@@ -78,6 +85,7 @@ class Stage::Blocks {
   const std::vector<Block> blocks_;
   const StageWork& work_;
   std::mutex mutex_;
+  std::condition_variable ended_;
   size_t at_ = 0;
   Status status_;
 };
@@ -137,20 +145,24 @@ Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) 
     }
   };
   if (blocks.count() < kBlocksForThreads) work_off(false, true);
+  std::vector<std::thread> others;
   while (!blocks.at_end()) {
     const bool quiet = blocks.quiet();
-    std::thread other;
+    bool alone = false;
     try {
-      other = std::thread([&] {
+      others.emplace_back([&, quiet] {
         if (quiet) become_idle();
         work_off(quiet, false);
       });
     } catch (const std::system_error&) {
-      // The trainer has used up all threads that there may be.
+      alone = true;  // the trainer has used up all threads that there may be
     }
-    if (!quiet || !other.joinable()) work_off(quiet, false);
-    if (other.joinable()) other.join();
+    if (!quiet || alone) work_off(quiet, false);
+    // An idle worker may not be given the processor for long; we are, and see first that the trainer is dead.
+    while (quiet && !blocks.at_end(kLookAgain) && blocks.quiet()) {
+    }
   }
+  for (auto& other : others) other.join();
   if (!blocks.status()) return blocks.status();
 
   for (size_t i = first; i < files_.size(); ++i) {

@@ -139,6 +139,45 @@ def test_a_full_disk_keeps_the_snapshot_in_memory_and_the_training_running(start
         subprocess.run(["umount", "-l", disk])
 
 
+def test_what_a_dying_disk_has_acknowledged_is_there_after_a_reboot(tmp_path, bitctl):
+    """A file system of 64 MiB on a store of 24: writes fail, the journal aborts, and no step is acknowledged that is lost."""
+    store = mounted(tmp_path, 24, "tmpfs")
+    disk = tmp_path / "thin"
+    disk.mkdir()
+    image = store / "disk.img"
+    mount = ["mount", "-o", "loop", image, disk]
+    mounts = [store]
+    try:
+        with open(image, "wb") as file:
+            file.truncate(64 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        if subprocess.run(mount, capture_output=True).returncode != 0:
+            pytest.skip("cannot mount a loop device here")
+        mounts.append(disk)
+        tool = subprocess.Popen([runs.ROOT / "build" / "tests" / "checkpoint_tool", disk, "4", "6"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert tool.stdout.readline() == "ready\n"
+        answers = {}
+        for step in range(1, 13):
+            print("save", step, file=tool.stdin, flush=True)
+            answers[step] = json.loads(tool.stdout.readline())
+        tool.stdin.close()
+        tool.wait()
+        acknowledged = {step for step, answer in answers.items() if "error" not in answer}
+        assert 2 <= len(acknowledged) < 10, answers
+        subprocess.run(["umount", disk], check=True)
+        mounts.pop()
+        subprocess.run(["mount", "-o", "remount,size=80m", store], check=True)  # the store works again
+        subprocess.run(["e2fsck", "-p", image], capture_output=True)
+        subprocess.run(mount, check=True)
+        mounts.append(disk)
+        for step in acknowledged:
+            verified = subprocess.run([bitctl, "checkpoints", "verify", disk / ("step-%09d" % step)], capture_output=True, text=True)
+            assert verified.returncode == 0, verified.stdout + verified.stderr
+    finally:
+        for folder in reversed(mounts):
+            subprocess.run(["umount", "-l", folder])
+
+
 def test_an_open_chat_or_reader_delays_no_save(start, tmp_path):
     """A shared lock that is never let go holds a commit up for two seconds, no longer, and is named."""
     run = start("train", runs.config(tmp_path, "small.py", [4000, "--pause", 0.02], checkpoints={"every": 50}))

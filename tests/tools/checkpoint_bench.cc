@@ -3,7 +3,7 @@
 //   checkpoint_bench FOLDER MEBIBYTES TENSORS
 //
 // Then a command a line; each answers with one line of JSON, seconds of wall and processor time:
-//   save STEP                  save_step into FOLDER
+//   save STEP                  save_step into FOLDER; {"error": …} where it fails
 //   load STEP                  load_step into other memory, which must then hold the same bytes
 //   write THREADS PATH         the same bytes past the page cache, 4 MiB a call, and one fsync: the raw disk
 //   read THREADS PATH          the same, read
@@ -17,6 +17,7 @@
 #include <functional>
 #include <iostream>
 #include <sstream>
+#include <stdexcept>
 #include <thread>
 
 #include "base/fd.h"
@@ -121,7 +122,7 @@ class Bench {
   void save(uint64_t step) {
     image_.step = step;
     const auto saved = save_step(folder_, image_, {});
-    must(saved.has_value(), saved ? "" : saved.error().message);
+    if (!saved) throw std::runtime_error(saved.error().message);
   }
 
   void load(uint64_t step) {
@@ -168,5 +169,11 @@ int main(int argc, char** argv) {
   must(argc == 4, "three arguments, please");
   Bench bench(argv[1], std::stoull(argv[2]), std::stoull(argv[3]));
   std::cout << "ready" << std::endl;
-  for (std::string line; std::getline(std::cin, line);) std::cout << bench.answer(line) << std::endl;
+  for (std::string line; std::getline(std::cin, line);) {
+    try {
+      std::cout << bench.answer(line) << std::endl;
+    } catch (const std::runtime_error& error) {
+      std::cout << dump_line(Json{{"error", error.what()}}) << std::endl;
+    }
+  }
 }

@@ -16,7 +16,7 @@ SHAPES = {"L": (1024, 435), "S": (64, 10000), "H": (4096, 8), "tiny": (0, 2)}  #
 
 def again_with_torch():
     """The peers live in .venv."""
-    if pathlib.Path(sys.executable).resolve() != PYTHON.resolve():
+    if pathlib.Path(sys.prefix) != PYTHON.parents[1]:
         os.execv(PYTHON, [PYTHON, *sys.argv])
 
 

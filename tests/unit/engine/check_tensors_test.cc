@@ -75,8 +75,10 @@ TEST(CheckTensors, ShapesThatLibtorchRefusesCarryItsWords) {
 }
 
 TEST(CheckTensors, AnErrorIsOneLineThatFits) {
-  const OwnedTensor tensor{std::string(5000, 'n') + "\n", "F32", {1}, "123"};
-  const std::string error = check({tensor});
+  std::vector<OwnedTensor> tensors;
+  tensors.push_back({std::string(5000, 'n'), "F32", {1}, "123"});
+  tensors[0].name.push_back('\n');
+  const std::string error = check(std::move(tensors));
   EXPECT_LT(error.size(), sizeof(bitctl_engine_error));
   EXPECT_EQ(error.find('\n'), std::string::npos);
 }
