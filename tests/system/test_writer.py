@@ -154,7 +154,7 @@ def test_what_a_dying_disk_has_acknowledged_is_there_after_a_reboot(tmp_path, bi
         if subprocess.run(mount, capture_output=True).returncode != 0:
             pytest.skip("cannot mount a loop device here")
         mounts.append(disk)
-        tool = subprocess.Popen([runs.ROOT / "build" / "tests" / "checkpoint_tool", disk, "4", "6"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        tool = subprocess.Popen([runs.ROOT / "build" / "tests" / "checkpoint_bench", disk, "4", "6"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert tool.stdout.readline() == "ready\n"
         answers = {}
         for step in range(1, 13):
