@@ -3,7 +3,6 @@
 #include "base/exit_code.h"
 #include "base/install_layout.h"
 #include "base/text.h"
-#include "config/environment.h"
 #include "supervise/retention_policy.h"
 
 namespace bitctl {
@@ -44,9 +43,9 @@ tl::expected<RunFolder, int> run_of(const std::string& name) {
 tl::expected<StepFolder, int> step_of(const RunFolder& run, const std::string& name) {
   BestMetric best{"loss"};
   if (name == "best") {
-    const auto config = load_config(run.config(), {}, current_environment());
-    if (!config) return tl::unexpected(complain(config.error(), kOwnFailure));
-    best = retention_policy(*config).keep_best.value_or(best);
+    const auto policy = read_retention_policy(run.config());
+    if (!policy) return tl::unexpected(complain(policy.error(), kOwnFailure));
+    best = policy->keep_best.value_or(best);
   }
   auto step = choose_step(run.checkpoints(), name, best);
   if (!step) return tl::unexpected(complain(step.error(), exit_code_of(step.error())));

@@ -8,7 +8,6 @@
 #include "base/text.h"
 #include "checkpoint/pins.h"
 #include "commands/checkpoint_steps.h"
-#include "config/environment.h"
 #include "run/history.h"
 #include "run/run_state.h"
 #include "supervise/retention_policy.h"
@@ -96,9 +95,9 @@ uint64_t bytes_of(const RunFolder& run, const std::vector<uint64_t>& steps) {
 int prune(const PruneStepsOptions& options) {
   const auto run = run_of(options.run);
   if (!run) return run.error();
-  const auto config = load_config(run->config(), {}, current_environment());
-  if (!config) return complain(config.error(), kOwnFailure);
-  RetentionPolicy policy = retention_policy(*config);
+  auto read = read_retention_policy(run->config());
+  if (!read) return complain(read.error(), kOwnFailure);
+  RetentionPolicy policy = *read;
   if (options.keep_last) policy.keep_last = *options.keep_last;
   RetentionScope scope{.run = run->id(), .in_use = in_use_by(*run)};
 

@@ -227,7 +227,7 @@ def test_prune_deletes_and_leaves_alone_what_is_not_the_runs_own(steps):
 
 
 def test_a_running_writer_sees_a_pin_and_keeps_what_was_resumed_from(bitctl, start, tmp_path):
-    config = runs.config(tmp_path, "small.py", [4000, "--pause", 0.02], checkpoints={"every": 10, "keep_last": 1})
+    config = runs.config(tmp_path, "small.py", [4000, "--pause", 0.02], checkpoints={"every": 5, "keep_last": 1})
     run = start("train", config)
     run.wait_event("committed")
 
@@ -237,13 +237,13 @@ def test_a_running_writer_sees_a_pin_and_keeps_what_was_resumed_from(bitctl, sta
         return done.stdout
 
     pinned = json.loads(checkpoints("pin", "newest", "--json"))["step"]
-    wait_for(lambda: max(r["step"] for r in run.events("committed")) >= pinned + 30, "three more commits")
+    wait_for(lambda: max(r["step"] for r in run.events("committed")) >= pinned + 15, "three more commits")
     assert (run.path / "checkpoints" / ("step-%09d" % pinned)).is_dir()
     subprocess.run([bitctl, "stop"], cwd=tmp_path, env=runs.environment(tmp_path), check=True)
     assert run.wait() == 75
     resumed = start("resume")
     source = resumed.wait_event("resumed")["step"]
-    wait_for(lambda: max(r["step"] for r in resumed.events("committed")) >= source + 30, "three more commits")
+    wait_for(lambda: max(r["step"] for r in resumed.events("committed")) >= source + 15, "three more commits")
     step = resumed.path / "checkpoints" / ("step-%09d" % source)
     assert step.is_dir()
     assert source not in json.loads(checkpoints("prune", "--json"))["deleted"] and step.is_dir()
