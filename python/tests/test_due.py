@@ -1,6 +1,8 @@
 """When a checkpoint is due: by steps, by seconds, and by what failures cost."""
 
+import json
 import math
+import pathlib
 
 import pytest
 
@@ -15,6 +17,13 @@ def test_the_interval_loses_the_least_time():
     best = auto_interval(stall, persist, mean)
     assert best == pytest.approx(math.sqrt(2 * mean * (0.1 + 0.02 * 2.0)))
     assert all(lost(best) <= lost(best * factor) for factor in (0.5, 0.9, 1.1, 2))
+
+
+def test_trainers_in_cpp_have_the_same_rule():
+    """The table holds src/trainer/due.cc as well."""
+    rows = json.loads((pathlib.Path(__file__).parents[2] / "tests" / "samples" / "auto_interval.json").read_text())
+    for row in rows:
+        assert auto_interval(row["stall"], row["persist"], row["time_to_failure"]) == pytest.approx(row["interval"])
 
 
 @pytest.mark.parametrize("stall", [1e-4, 0.1, 3.0, 60.0])

@@ -1,6 +1,7 @@
 #include "trainer/due.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace bitctl::trainer {
 namespace {
@@ -12,12 +13,20 @@ double number(const Json& object, const char* key) {
 
 }  // namespace
 
-double auto_interval(double stall, double persist) {
-  return std::min(600.0, std::max({30.0, 100.0 * stall, 10.0 * persist}));
+double auto_interval(double stall, double persist, double time_to_failure) {
+  constexpr double kLongest = 600, kOverhead = 0.01, kSlowed = 0.02;
+  const double cost = stall + kSlowed * persist;
+  return std::max(
+      {std::min(kLongest, std::sqrt(2 * time_to_failure * cost)), cost / kOverhead, persist, 1.0});
 }
 
 Due::Due(const Json& policy)
-    : steps_(get_unsigned(policy, "steps").value_or(0)), seconds_(number(policy, "seconds")) {}
+    : steps_(get_unsigned(policy, "steps").value_or(0)), seconds_(number(policy, "seconds")) {
+  constexpr double kUnknown = 86400;  // between failures where none has been seen
+  const double ran = number(policy, "ran_seconds");
+  const double failures = number(policy, "failures");
+  time_to_failure_ = failures > 0 ? ran / failures : std::max(ran, kUnknown);
+}
 
 bool Due::is_due(uint64_t step, double now, double persist) {
   if (!last_time_) {
@@ -29,7 +38,8 @@ bool Due::is_due(uint64_t step, double now, double persist) {
   if (steps_ > 0)
     waits_ = step / steps_ > last_step_ / steps_;
   else
-    waits_ = now - *last_time_ >= (seconds_ > 0 ? seconds_ : auto_interval(stall_, persist));
+    waits_ =
+        now - *last_time_ >= (seconds_ > 0 ? seconds_ : auto_interval(stall_, persist, time_to_failure_));
   return waits_;
 }
 

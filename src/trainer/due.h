@@ -8,12 +8,12 @@
 
 namespace bitctl::trainer {
 
-// Seconds between two snapshots: at most 1 % of the time is spent copying, at most a tenth writing.
-double auto_interval(double stall, double persist);
+// Seconds between two snapshots. All in seconds.
+double auto_interval(double stall, double persist, double time_to_failure);
 
 class Due {
  public:
-  // `policy`: {"steps": N}, {"seconds": S} or {"auto": true}.
+  // `policy`: {"steps": N}, {"seconds": S} or {"auto": true, "ran_seconds": S, "failures": N}.
   explicit Due(const Json& policy);
 
   // `now`, `persist` and `stall` in seconds.
@@ -23,6 +23,7 @@ class Due {
  private:
   uint64_t steps_ = 0;
   double seconds_ = 0;
+  double time_to_failure_ = 0;
   uint64_t last_step_ = 0;
   std::optional<double> last_time_;
   double stall_ = 0;

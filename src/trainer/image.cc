@@ -84,7 +84,8 @@ Result<std::vector<uint64_t>> write_image(const std::vector<FileLayout>& files, 
     if (!header) return tl::unexpected(header.error());
     std::memcpy(image, header->data(), region);
     for (size_t t = 0; t < file.tensors.size(); ++t)
-      copies.push_back({arena.offset_of(i) + region + file.tensors[t].begin, file.from[t], file.tensors[t].bytes()});
+      copies.push_back(
+          {arena.offset_of(i) + region + file.tensors[t].begin, file.from[t], file.tensors[t].bytes()});
     used.push_back(region + file.data_bytes);
   }
   bitctl_snapshot_copy(memory, copies.data(), copies.size());

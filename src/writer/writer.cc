@@ -53,7 +53,6 @@ uint64_t bytes_of(const StepImage& image) {
   return bytes;
 }
 
-
 }  // namespace
 
 Writer::Writer(WriterOptions options, Fd socket, ControlPage control, Fd wake, Fd run_lock, Fd supervisor)

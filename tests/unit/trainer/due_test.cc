@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 namespace bitctl::trainer {
 namespace {
 
@@ -22,17 +24,25 @@ TEST(Due, Seconds) {
   EXPECT_TRUE(due.is_due(3, 102.5, 0));
 }
 
-TEST(Due, AutoSpendsAHundredthOnCopiesAndATenthOnWriting) {
-  EXPECT_EQ(auto_interval(0.001, 0.1), 30);
-  EXPECT_EQ(auto_interval(1, 0.1), 100);
-  EXPECT_EQ(auto_interval(0.001, 20), 200);
-  EXPECT_EQ(auto_interval(0.001, 200), 600);
-  Due due(Json{{"auto", true}});
-  EXPECT_FALSE(due.is_due(1, 0, 5));
-  EXPECT_TRUE(due.is_due(2, 50, 5));
-  due.taken(2, 50, 1);
-  EXPECT_FALSE(due.is_due(3, 149, 5));
-  EXPECT_TRUE(due.is_due(4, 150, 5));
+// The same table holds python/bitctl/_due.py.
+TEST(Due, AutoIsTheRuleOfThePythonPackage) {
+  std::ifstream file(BITCTL_SOURCE_DIR "/tests/samples/auto_interval.json");
+  const Json rows = Json::parse(file);
+  ASSERT_GT(rows.size(), 5u);
+  for (const Json& row : rows)
+    EXPECT_NEAR(auto_interval(row["stall"], row["persist"], row["time_to_failure"]), row["interval"], 1e-9)
+        << row.dump();
+}
+
+TEST(Due, AutoTakesTheRunsOwnFailures) {
+  Due rare(Json{{"auto", true}, {"ran_seconds", 36000}, {"failures", 0}});
+  Due often(Json{{"auto", true}, {"ran_seconds", 3600}, {"failures", 100}});
+  for (Due* due : {&rare, &often}) {
+    EXPECT_FALSE(due->is_due(1, 0, 0.5));
+    due->taken(1, 0, 0.1);
+  }
+  EXPECT_FALSE(rare.is_due(2, 60, 0.5));
+  EXPECT_TRUE(often.is_due(2, 60, 0.5));
 }
 
 }  // namespace
