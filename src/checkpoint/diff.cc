@@ -172,8 +172,7 @@ Status compare(Source a, Source b, TensorChange& change) {
 
 bool may_hold_nan(const OpenStep& step, const std::string& file, const std::string& name) {
   const auto& named = step.manifest.non_finite;
-  return step.manifest.tensor_check == "none" ||
-         std::find(named.begin(), named.end(), file + ":" + name) != named.end();
+  return std::find(named.begin(), named.end(), file + ":" + name) != named.end();
 }
 
 const ManifestTensor* tensor_of(const OpenStep& step, const std::string& file, const std::string& name) {

@@ -53,9 +53,9 @@ Json row_of(const StepFolder& step, const Manifest& manifest, bool pinned) {
 }
 
 std::string checked_text(const Manifest& manifest) {
-  if (manifest.tensor_check == "none") return "nobody: the writer had no libtorch";
-  if (manifest.non_finite.empty()) return manifest.tensor_check + ": all tensors are finite";
-  return fmt::format("{}: NOT FINITE: {}", manifest.tensor_check,
+  const std::string by = manifest.tensor_check == "none" ? "not by libtorch" : manifest.tensor_check;
+  if (manifest.non_finite.empty()) return by + ": all tensors are finite";
+  return fmt::format("{}: NOT FINITE: {}", by,
                      visible_text(fmt::format("{}", fmt::join(manifest.non_finite, ", "))));
 }
 

@@ -171,7 +171,7 @@ def test_what_a_dying_disk_has_acknowledged_is_there_after_a_reboot(tmp_path, bi
         subprocess.run(mount, check=True)
         mounts.append(disk)
         for step in acknowledged:
-            verified = subprocess.run([bitctl, "checkpoints", "verify", disk / ("step-%09d" % step)], capture_output=True, text=True)
+            verified = subprocess.run([bitctl, "checkpoints", "verify", "--deep", disk / ("step-%09d" % step)], capture_output=True, text=True)
             assert verified.returncode == 0, verified.stdout + verified.stderr
     finally:
         for folder in reversed(mounts):
