@@ -14,10 +14,10 @@ from runs import wait_for
 LIAR = """
 import time, torch, bitctl
 from bitctl import _tensors
-header = _tensors.FileLayout.header
-def lie(self, metadata):
-    return header(self, metadata).replace(b'"shape":[4,4]', b'"shape":[4,5]')
-_tensors.FileLayout.header = lie
+entry_text = _tensors.entry_text
+def lie(*piece):
+    return entry_text(*piece).replace('"shape":[4,4]', '"shape":[4,5]')
+_tensors.entry_text = lie
 model = torch.nn.Linear(4, 4)
 run = bitctl.init()
 run.restore(model=model)
