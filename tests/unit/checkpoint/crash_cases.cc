@@ -239,9 +239,11 @@ std::vector<CrashCase> failing_cases(int error, int every) {
       save(kind, folder, ops);
       if (!failing_ops.has_failed()) break;
       failing.log = ops.log();
-      // Until then it is a save like any other; a close is no call of the log.
+      // Until then it is a save like any other. Not in the log: a close, and the two calls that may be
+      // refused anyway.
       const auto calls = failing_ops.calls().begin();
-      failing.from = static_cast<size_t>(n - 1 - std::count(calls, calls + n - 1, "close"));
+      failing.from =
+          static_cast<size_t>(std::max<ptrdiff_t>(0, n - 3 - std::count(calls, calls + n - 1, "close")));
       cases.push_back(std::move(failing));
     }
   }
