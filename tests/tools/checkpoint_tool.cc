@@ -79,7 +79,7 @@ int save(const std::string& checkpoints, uint64_t step, char fill, size_t elemen
   SaveOptions options;
   options.ops = &ops;
   options.on_committed = [&](const Saved&) { say(fmt::format("acknowledged {}", step)); };
-  options.retain = [&] { retain(checkpoints, {.keep_last = keep}, {}, ops); };
+  options.retain = [&] { retain(checkpoints, {.keep_last = keep}, {"test-run", {}, {step}}, ops); };
   const TestStep image(step, fill, elements);
   const auto saved = save_step(checkpoints, image.image, options);
   if (!record.empty()) write_log(recorder.log(), record);
