@@ -9,6 +9,7 @@ The plan refers to no tensor, so it keeps no memory alive.
 
 import array
 import itertools
+import operator
 
 from . import _cuda_staging, _tensors
 from ._tensors import torch_module
@@ -27,20 +28,17 @@ class Table:
         self.file, self.keys, self.tensors, self.names, self.tied = file, keys, tensors, names, tied
 
     def look(self):
-        """All that decides where the bytes lie and how a header describes them; None where that cannot be told."""
+        """An iterator: where each tensor's bytes lie and how a header describes them."""
         if not self.tensors:
-            return [], []
+            return iter(())
         kind, tensors = torch_module().Tensor, self.tensors
-        try:
-            look = list(
-                zip(
-                    map(kind.data_ptr, tensors), map(kind.dtype.__get__, tensors), map(kind.size, tensors),
-                    map(kind.is_contiguous, tensors),
-                )
-            )  # fmt: skip
-            return look, [tensor.stride() for tensor, seen in zip(tensors, look) if not seen[3]]
-        except (RuntimeError, TypeError):
-            return None
+        return zip(
+            map(kind.data_ptr, tensors), map(kind.dtype.__get__, tensors), map(kind.size, tensors),
+            map(kind.is_contiguous, tensors),
+        )  # fmt: skip
+
+    def strides(self, look):
+        return [tensor.stride() for tensor, seen in zip(self.tensors, look) if not seen[3]]
 
 
 def optimizer_table(file, prefix, state, names):
@@ -117,7 +115,8 @@ class Plan:
         self.files = [_File(name, pieces[name]) for name in files]
         self._loose = list(map(_spec, loose))
         self._keys = [(table.file, table.keys) for table in tables]
-        self._looks = [table.look() for table in tables]
+        self._looks = [list(table.look()) for table in tables]
+        self._strides = list(map(Table.strides, tables, self._looks))
 
     def _kept(self, table):
         """[(index, name)], every tensor once."""
@@ -138,11 +137,17 @@ class Plan:
 
     def fits(self, tables, loose):
         return (
-            None not in self._looks
-            and self._keys == [(table.file, table.keys) for table in tables]
+            self._keys == [(table.file, table.keys) for table in tables]
             and self._loose == list(map(_spec, loose))
-            and self._looks == [table.look() for table in tables]
+            and all(map(self._is_as_before, tables, self._looks, self._strides))
         )
+
+    @staticmethod
+    def _is_as_before(table, look, strides):
+        try:
+            return all(map(operator.eq, table.look(), look)) and table.strides(look) == strides
+        except (RuntimeError, TypeError):  # what has no address any more: planning says why it cannot be saved
+            return False
 
     def copy(self, arena, slot, tables, loose):
         """Every tensor into the slot; when it returns, every byte is there."""

@@ -109,6 +109,8 @@ def pack(value, path, pieces):
         if all(type(k) is str and not k.startswith("$") for k, _ in items):
             return dict(items)
         return {"$map": [[pack(k, path, pieces), v] for k, v in items]}
+    if type(value) is list and set(map(type, value)) == {int}:  # an optimizer's thousands of parameter indices
+        return value
     if isinstance(value, (list, tuple, set, frozenset)):
         items = [pack(v, "%s.%d" % (path, i), pieces) for i, v in enumerate(value)]
         if type(value) is list:
