@@ -54,7 +54,8 @@ def test_killed_at_random_steps(start, tmp_path, uninterrupted, seed):
 
     # Every attempt went on where a snapshot stood, and no step was run again but those after it.
     for row in run.events("resumed"):
-        assert row["source"] == "memory" and row["step"] > 0 and row["step"] % every == 0
+        # Not always a multiple of `every`: one that finds no free slot is taken at the next step.
+        assert row["source"] == "memory" and row["step"] > 0
         ran = steps_run(tmp_path / "steps.log", row["attempt"])
         assert ran == list(range(row["step"] + 1, row["step"] + 1 + len(ran)))
     assert run.events("resumed")

@@ -82,7 +82,8 @@ bool save(const Kind& kind, const TemporaryFolder& folder, RecordingFileOps& ops
   SaveOptions options;
   options.ops = &ops;
   options.on_committed = [&](const Saved&) { ops.note(fmt::format("acknowledged {}", kind.step)); };
-  if (kind.retention) options.retain = [&] { retain(folder.path(), {.keep_last = 2}, {"test-run", {}, {kind.step}}, ops); };
+  if (kind.retention)
+    options.retain = [&] { retain(folder.path(), {.keep_last = 2}, {"test-run", {}, {kind.step}}, ops); };
   return save_step(folder.path(), step.image, options).has_value();
 }
 
