@@ -11,6 +11,7 @@ ABI = 3
 PAGE = 4096
 CONTROL_BYTES = 4096
 MAX_FILES = 4
+_AT_ONCE = 64 << 20  # bytes of an arena that are mapped in some milliseconds
 
 _u32, _u64, _int, _ptr = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p
 
@@ -96,7 +97,7 @@ class Arena:
         self._populating = None
 
     def populate(self):
-        """Maps every page, in a thread of its own: the first snapshot is not to wait for page faults."""
+        """Maps every page, so that the first snapshot waits for no page faults; a large arena's in a thread of its own."""
         device = _cuda_staging.current_device()
 
         def work():
@@ -105,6 +106,8 @@ class Arena:
                 self._library.bitctl_snapshot_populate(memory.address, memory.size)
                 _cuda_staging.lock_pages(memory, device)
 
+        if sum(memory.size for memory in self._slots) <= _AT_ONCE:
+            return work()
         self._populating = threading.Thread(target=work, name="bitctl-populate", daemon=True)
         self._populating.start()
 

@@ -93,10 +93,10 @@ def test_the_library_shows_nothing_but_its_header():
     assert names and all(name.startswith("bitctl::trainer::") and "Session" not in name for name in names), names
 
 
-@pytest.mark.skipif(not (runs.ROOT / "build" / "cpp-trainer").exists(), reason="built without libtorch")
+@pytest.mark.skipif(not (runs.ROOT / "build" / "examples" / "cpp-trainer").exists(), reason="built without libtorch")
 def test_the_example_with_libtorch(start, tmp_path):
     """Killed and resumed, optimizer and random generator included, it ends with the very same weights."""
-    program = runs.ROOT / "build" / "cpp-trainer"
+    program = runs.ROOT / "build" / "examples" / "cpp-trainer"
     whole = train(start, tmp_path / "whole", program, 600)
     killed = train(start, tmp_path / "killed", program, 600)
     killed.wait_event("committed")
