@@ -127,7 +127,7 @@ def test_side_files_that_cannot_be_written_cost_neither_the_resume_nor_the_weigh
 def test_a_worker_that_its_own_launcher_starts_anew_goes_on(start, tmp_path):
     """One attempt, two processes, one after the other: what torchrun's own restarts do, or `a || a`."""
     (tmp_path / "train.py").write_text(
-        "import bitctl, pathlib, torch\n"
+        "import bitctl, time, torch\n"
         "model = torch.nn.Linear(2, 2)\n"
         "optimizer = torch.optim.AdamW(model.parameters())\n"
         "run = bitctl.init()\n"
@@ -238,7 +238,7 @@ def test_taken_means_taken(start, tmp_path):
     """checkpoint() says taken, SIGKILL at once: restore() returns that step with those very values."""
     script = tmp_path / "train.py"
     script.write_text(
-        "import os, signal, sys, torch, bitctl\n"
+        "import os, signal, sys, time, torch, bitctl\n"
         "torch.manual_seed(1)\n"
         "model = torch.nn.Linear(300, 300)\n"
         "run = bitctl.init()\n"
