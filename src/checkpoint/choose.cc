@@ -12,13 +12,6 @@ namespace {
 
 constexpr size_t kMostNamed = 12;
 
-std::optional<uint64_t> number_of(const std::string& name) {
-  uint64_t step = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
-  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
-  return step;
-}
-
 // "there are 30, 20 and 10": newest first, and not a thousand of them.
 std::string what_is_there(const std::vector<StepFolder>& folders) {
   if (folders.empty()) return "there is none";
@@ -30,21 +23,25 @@ std::string what_is_there(const std::vector<StepFolder>& folders) {
 
 }  // namespace
 
-bool is_step_name(const std::string& name) {
-  return name == "newest" || name == "best" || number_of(name).has_value();
+std::optional<uint64_t> step_number(const std::string& name) {
+  uint64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return step;
 }
 
 Result<StepFolder> choose_step(const std::string& checkpoints, const std::string& name,
                                const BestMetric& best) {
-  if (!is_step_name(name))
+  const auto number = step_number(name);
+  if (!number && name != "newest" && name != "best")
     return fail(ErrorKind::invalid,
                 fmt::format("\"{}\" is no step: a number, newest or best", visible_text(name)));
   const auto folders = step_folders(checkpoints);
-  if (const auto step = number_of(name)) {
+  if (number) {
     for (const StepFolder& folder : folders)
-      if (folder.step == *step) return folder;
-    return fail(ErrorKind::not_found,
-                fmt::format("{}: no checkpoint of step {}; {}", checkpoints, *step, what_is_there(folders)));
+      if (folder.step == *number) return folder;
+    return fail(ErrorKind::not_found, fmt::format("{}: no checkpoint of step {}; {}", checkpoints, *number,
+                                                  what_is_there(folders)));
   }
   std::vector<RetentionEntry> entries;
   for (const StepFolder& folder : folders) {

@@ -1,6 +1,8 @@
 // From what a person calls a step to its folder.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -9,8 +11,8 @@
 
 namespace bitctl {
 
-// A step's number, "newest" or "best".
-bool is_step_name(const std::string& name);
+// The number that a name is; nothing for "newest", "best", and what is no name of a step.
+std::optional<uint64_t> step_number(const std::string& name);
 
 // A number: that step, whether it is damaged or not. "newest": the newest whose manifest reads and whose
 // sizes match; "best": the one of these with the best metric, a tie to the newer. Error::not_found names the

@@ -7,8 +7,8 @@
 //   attempt {leader}                          a trainer has been started; pid of its session
 //   trainer_dead {}                           its whole tree is gone
 //   load {step, path, gen, slot}              read a checkpoint into a slot (already LOADING)
-//   roll_back {before}                        forget all snapshots but the newest below that step with finite
-//   tensors shutdown {}                               persist what is READY, then leave
+//   roll_back {before}                        forget all but the newest finite snapshot below that step
+//   shutdown {}                               persist what is READY, then leave
 // From the writer:
 //   ready {tensor_check, reason?}             the engine is there, or "none" and why
 //   arena_ready {gen} | arena_failed {gen, reason}

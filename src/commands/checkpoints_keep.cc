@@ -48,9 +48,9 @@ int unpin(const PinOptions& options) {
   const auto run = run_of(options.words.run());
   if (!run) return run.error();
   const std::string& name = options.words.word(0);
-  const bool gone = is_step_name(name) && name != "newest" && name != "best" &&
-                    is_pinned(run->checkpoints(), std::stoull(name));
-  const auto step = gone ? StepFolder{std::stoull(name), ""} : step_of(*run, name);
+  const auto number = step_number(name);
+  const bool gone = number && is_pinned(run->checkpoints(), *number);
+  const auto step = gone ? StepFolder{*number, ""} : step_of(*run, name);
   if (!step) return step.error();
   if (const auto status = unpin_step(run->checkpoints(), step->step); !status)
     return complain(status.error(), kOwnFailure);

@@ -33,8 +33,6 @@ Result<FileLayout> lay_out_file(const char* name, const std::vector<Tensor>& ten
   return file;
 }
 
-uint64_t whole_pages(uint64_t bytes) { return (bytes + kArenaPage - 1) / kArenaPage * kArenaPage; }
-
 }  // namespace
 
 Result<std::vector<FileLayout>> lay_out_state(const State& state, uint64_t step) {
@@ -55,9 +53,8 @@ Result<std::vector<FileLayout>> lay_out_state(const State& state, uint64_t step)
 Json regions_for(const std::vector<FileLayout>& files) {
   Json regions = Json::array();
   for (const FileLayout& file : files)
-    regions.push_back({{"name", file.name},
-                       {"header_bytes", whole_pages(2 * file.header_bytes)},
-                       {"data_bytes", file.data_bytes}});
+    regions.push_back(
+        {{"name", file.name}, {"header_bytes", 2 * file.header_bytes}, {"data_bytes", file.data_bytes}});
   return regions;
 }
 

@@ -26,8 +26,7 @@ struct FileLayout {
 // model.safetensors and training.safetensors. Error::invalid names a tensor that cannot be saved.
 Result<std::vector<FileLayout>> lay_out_state(const State& state, uint64_t step);
 
-// The arena's files for these, with headers that may grow to twice their size: {"files": …} as in an arena
-// request.
+// The `files` of an arena request for these; their headers may grow to twice their size.
 Json regions_for(const std::vector<FileLayout>& files);
 bool holds(const ArenaLayout& arena, const std::vector<FileLayout>& files);
 

@@ -16,6 +16,7 @@
 #include "trainer/link.h"
 #include "trainer/trainer.h"
 #include "watch/messages.h"
+#include "watch/stall_watch.h"
 
 namespace bitctl::trainer {
 namespace {
@@ -23,6 +24,13 @@ namespace {
 constexpr double kProgressPace = 0.05;  // seconds
 constexpr double kArenaPace = 30;       // seconds before memory that was refused is asked for again
 constexpr int kAwaitMs = 1000;
+
+// The header stands alone; these are what it repeats.
+static_assert(trainer::kStopped == bitctl::kStopped);
+static_assert(static_cast<int>(Phase::train) == static_cast<int>(bitctl::Phase::train) &&
+              static_cast<int>(Phase::eval) == static_cast<int>(bitctl::Phase::eval) &&
+              static_cast<int>(Phase::checkpoint) == static_cast<int>(bitctl::Phase::checkpoint) &&
+              static_cast<int>(Phase::busy) == static_cast<int>(bitctl::Phase::busy));
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -257,8 +265,9 @@ void Run::Session::progress(const Progress& progress) {
 void Run::Session::enter(Phase phase, const std::string& text) {
   // There it counts, also where no message gets through at the moment.
   bitctl_control_enter(&*control_, static_cast<uint32_t>(phase), 0);
-  constexpr const char* kNames[] = {"init", "train", "eval", "checkpoint", "busy"};
-  link_.send({{"type", "phase"}, {"phase", kNames[static_cast<int>(phase)]}, {"text", text.substr(0, 200)}});
+  link_.send({{"type", "phase"},
+              {"phase", name_of(static_cast<bitctl::Phase>(phase))},
+              {"text", text.substr(0, 200)}});
 }
 
 void Run::Session::send_pending() {

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <mutex>
+#include <utility>
 
 #include "base/exit_code.h"
 #include "base/replace_file.h"
@@ -35,14 +37,16 @@ class Pace {
   }
   // From any thread.
   bool quiet() {
+    const std::lock_guard lock(mutex_);  // two at once must not leave it as the slower one saw it
     const bool quiet = quiet_();
-    if (yields_.exchange(quiet) != quiet) yield_session(quiet);
+    if (std::exchange(yields_, quiet) != quiet) yield_session(quiet);
     return quiet;
   }
 
  private:
   std::function<bool()> quiet_;
-  std::atomic<bool> yields_ = false;
+  std::mutex mutex_;
+  bool yields_ = false;
 };
 
 bool is_disk_full(const Error& error) { return error.errno_value == ENOSPC || error.errno_value == EDQUOT; }

@@ -43,7 +43,7 @@ TEST_F(ChooseStep, SaysWhatIsThere) {
   EXPECT_THAT(choose("15").error().message, HasSubstr("no checkpoint of step 15; there are 20, 10"));
   EXPECT_THAT(choose("best", {"accuracy"}).error().message, HasSubstr("has the metric \"accuracy\""));
   for (const char* name : {"", "last", "-1", "1x", "99999999999999999999"}) {
-    EXPECT_FALSE(is_step_name(name)) << name;
+    EXPECT_FALSE(step_number(name)) << name;
     EXPECT_EQ(choose(name).error().kind, ErrorKind::invalid) << name;
   }
 }
