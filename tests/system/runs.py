@@ -108,7 +108,7 @@ class Run:
         wait_for(reached, "step %d" % step)
 
     def trainer(self):
-        return self.events("spawned")[-1]["pid"]
+        return self.wait_event("spawned")["pid"]  # a spawn comes before its own record
 
     def writer(self):
         return wait_for(lambda: children_named(self.process.pid, "bitctl-writer"), "the writer")[0]

@@ -15,10 +15,16 @@ parser = argparse.ArgumentParser()
 parser.add_argument("steps", type=int)
 parser.add_argument("--pause", type=float, default=0.0)
 parser.add_argument("--weights", help="where the final weights go")
-parser.add_argument("--log", help="a file that gets a line for every step that was really run")
+parser.add_argument("--log", help="a file that gets a line for every step that was really run; FILE.taken: for every snapshot")
 parser.add_argument("--grow", type=int, default=0, help="megabytes of frozen weights beside the model")
 parser.add_argument("--hold", nargs=2, help="after this step, wait until the file is there")
 args = parser.parse_args()
+
+
+def note(path, step):
+    with open(path, "a") as log:
+        log.write("%s %d\n" % (os.environ.get("BITCTL_ATTEMPT", "0"), step))
+
 
 torch.manual_seed(0)
 torch.use_deterministic_algorithms(True)
@@ -41,10 +47,10 @@ for step in range(start + 1, args.steps + 1):
     scheduler.step()
     optimizer.zero_grad()
     if args.log:
-        with open(args.log, "a") as log:
-            log.write("%s %d\n" % (os.environ.get("BITCTL_ATTEMPT", "0"), step))
+        note(args.log, step)
     run.progress(step=step, total_steps=args.steps, loss=loss, lr=scheduler.get_last_lr()[0])
-    run.checkpoint(step)
+    if run.checkpoint(step) == "taken" and args.log:
+        note(args.log + ".taken", step)
     while args.hold and step == int(args.hold[0]) and not os.path.exists(args.hold[1]):
         time.sleep(0.05)
     if args.pause:
