@@ -146,6 +146,7 @@ Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) 
   };
   if (blocks.count() < kBlocksForThreads) work_off(false, true);
   std::vector<std::thread> others;
+  std::atomic<int> idle_ones = 0;
   while (!blocks.at_end()) {
     const bool quiet = blocks.quiet();
     bool alone = false;
@@ -153,13 +154,16 @@ Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) 
       others.emplace_back([&, quiet] {
         if (quiet) become_idle();
         work_off(quiet, false);
+        if (quiet) --idle_ones;
       });
+      if (quiet) ++idle_ones;
     } catch (const std::system_error&) {
       alone = true;  // the trainer has used up all threads that there may be
     }
     if (!quiet || alone) work_off(quiet, false);
     // An idle worker may not be given the processor for long; we are, and see first that the trainer is dead.
-    while (quiet && !blocks.at_end(kLookAgain) && blocks.quiet()) {
+    // Or it has seen so and left, and another trainer lives by now.
+    while (quiet && idle_ones > 0 && !blocks.at_end(kLookAgain) && blocks.quiet()) {
     }
   }
   for (auto& other : others) other.join();

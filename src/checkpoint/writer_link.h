@@ -4,7 +4,7 @@
 // To the writer:
 //   arena {gen, files} + two descriptors     allocate and seal them, map them
 //   drop_arena {gen}                          unmap
-//   attempt {leader}                          a trainer has been started; pid of its session
+//   attempt {number, leader}                  a trainer has been started; pid of its session
 //   trainer_dead {}                           its whole tree is gone
 //   load {step, path, gen, slot}              read a checkpoint into a slot (already LOADING)
 //   roll_back {before}                        forget all but the newest finite snapshot below that step

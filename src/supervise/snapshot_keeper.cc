@@ -76,7 +76,7 @@ Status SnapshotKeeper::spawn_writer() {
     generation.for_load = generation.for_load || (loading_ && loading_->gen == gen);
     send({{"type", "arena"}, {"gen", gen}, {"files", to_json(generation.layout)["files"]}}, slot_fds(gen));
   }
-  if (leader_ > 0) send({{"type", "attempt"}, {"leader", leader_}});
+  if (leader_ > 0) send({{"type", "attempt"}, {"number", attempt_}, {"leader", leader_}});
   if (rolling_back_) send({{"type", "roll_back"}, {"before", *rolling_back_}});
   return {};
 }
@@ -196,7 +196,7 @@ void SnapshotKeeper::handle(const Json& message) {
 void SnapshotKeeper::begin_attempt(int number, pid_t leader) {
   attempt_ = static_cast<uint32_t>(number);
   leader_ = leader;
-  send({{"type", "attempt"}, {"leader", leader}});
+  send({{"type", "attempt"}, {"number", number}, {"leader", leader}});
   discard_unfinished(*control_);
   // A load that is on its way is offered when its memory is there.
   if (std::any_of(generations_.begin(), generations_.end(),

@@ -111,11 +111,12 @@ void Writer::on_message() {
   } else if (type == "drop_arena") {
     arenas_.erase(static_cast<uint32_t>(get_unsigned(*json, "gen").value_or(0)));
   } else if (type == "trainer_dead") {
-    set_trainer(0);
+    set_trainer(0, 0);
     persist_next();
   } else if (type == "attempt") {
     resumed_from_.reset();
-    set_trainer(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)));
+    set_trainer(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)),
+                static_cast<uint32_t>(get_unsigned(*json, "number").value_or(0)));
   } else if (type == "load") {
     load(*json);
   } else if (type == "roll_back") {
@@ -128,9 +129,9 @@ void Writer::on_message() {
   }
 }
 
-void Writer::set_trainer(pid_t leader) {
+void Writer::set_trainer(pid_t leader, uint32_t attempt) {
   sentinel_.set_leader(leader);
-  trainer_runs_ = leader != 0;
+  running_attempt_ = attempt;
 }
 
 void Writer::take_arena(const Json& message, std::vector<Fd> fds) {
@@ -275,8 +276,9 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<
     return;
   }
   SaveOptions save;
-  // The final step keeps its trainer waiting.
-  Pace pace([this, final = slot.final] { return trainer_runs_ && !final; });
+  // The final step keeps its trainer waiting; and what a dead trainer left is in danger, whoever trains by
+  // now.
+  Pace pace([this, slot] { return running_attempt_ == slot.attempt && !slot.final; });
   save.quiet = [&] { return pace.quiet(); };
   save.writer_limit = from_seconds(options_.writer_limit);
   save.check_tensors = [this](const std::vector<FileImage>& files) {
@@ -396,7 +398,7 @@ void Writer::on_supervisor_gone() {
   loop_.unwatch(socket_.get());
   spdlog::warn("writer: the supervisor is dead; ending its trainer");
   sentinel_.end_tree();
-  trainer_runs_ = false;
+  running_attempt_ = 0;
   discard_unfinished(*control_);
   leaving_ = true;
   failures_ = 0;

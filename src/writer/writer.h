@@ -43,7 +43,7 @@ class Writer {
   void load(const Json& message);
   void roll_back(uint64_t before);
   void go_on_rolling_back();
-  void set_trainer(pid_t leader);
+  void set_trainer(pid_t leader, uint32_t attempt);
   void persist_next();
   void persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<uint64_t> resumed_from);
   void tell_retained(const std::vector<uint64_t>& deleted, const std::string& reason);
@@ -68,7 +68,7 @@ class Writer {
   std::map<uint32_t, std::shared_ptr<Arena>> arenas_;  // by generation
   std::atomic<const bitctl_engine*> engine_{nullptr};
   Sentinel sentinel_;
-  std::atomic<bool> trainer_runs_ = false;
+  std::atomic<uint32_t> running_attempt_ = 0;  // whose trainer lives; 0: none does
   int allocating_ = 0;
   bool persisting_ = false;
   std::optional<uint64_t> rolling_back_;  // before this step

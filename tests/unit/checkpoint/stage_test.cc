@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -175,6 +176,19 @@ TEST_F(StageTest, ItIsAtFullSpeedOnceTheTrainerIsDead) {
   ASSERT_TRUE(write({{}, [&] { return writes() < 3; }}));
   ASSERT_THAT(ops_.nice, SizeIs(10));
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(ops_.nice[i], i < 3 ? 19 : 0) << i;
+  EXPECT_EQ(read_text(path()), expected());
+}
+
+// The idle worker saw no trainer and left; when we look, the next one lives.
+TEST_F(StageTest, AnotherTrainerMayLiveBeforeWeLook) {
+  const auto caller = std::this_thread::get_id();
+  std::atomic<bool> was_dead = false;
+  int looks = 0;
+  ASSERT_TRUE(write({{}, [&] {
+                       if (std::this_thread::get_id() != caller) return was_dead.exchange(true);
+                       EXPECT_LT(++looks, 500) << "we wait for a worker that is gone";
+                       return looks < 500;
+                     }}));
   EXPECT_EQ(read_text(path()), expected());
 }
 
