@@ -35,10 +35,21 @@ class Due:
         self._last_time = None
         self._stall = 0.0
         self._waits = False  # was due, and no slot was free
+        self._told = 0.0
 
     def interval(self, persist):
         """Seconds, or None where steps are counted."""
         return None if self._steps else self._seconds or auto_interval(self._stall, persist, self._time_to_failure)
+
+    def news(self, persist):
+        """The interval that was worked out here, where it is a tenth off what was told last; else None."""
+        if self._steps or self._seconds or not persist:
+            return None
+        interval = self.interval(persist)
+        return None if abs(interval - self._told) <= self._told / 10 else interval
+
+    def told(self, interval):
+        self._told = interval
 
     def is_due(self, step, now, persist):
         if self._last_time is None:

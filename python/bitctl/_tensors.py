@@ -184,9 +184,9 @@ def header_of(metadata, entries):
     return b"".join((head.encode(), b"," if entries else b"", entries, b"}"))
 
 
-def region_for(header):
-    """Twice what the header needs, in whole pages: the states in it may grow."""
-    return -(-2 * (8 + len(header)) // PAGE) * PAGE
+def region_for(header, entries):
+    """What the header needs, and its metadata once more, in whole pages: the states in it may grow, the `entries` not."""
+    return -(-(8 + len(header) + max(PAGE, len(header) - len(entries))) // PAGE) * PAGE
 
 
 def parse_header(view):

@@ -168,9 +168,7 @@ class Run:
         atexit.register(self._bye)
 
     def _open_arena(self, message, fds):
-        arena = _arena.Arena(self._library, self._control, message["gen"], message["files"], fds)
-        arena.populate()
-        return arena
+        return _arena.Arena(self._library, self._control, message["gen"], message["files"], fds)
 
     def _report_exceptions(self):
         before = sys.excepthook
@@ -281,6 +279,7 @@ class Run:
         self._control.enter(_PHASES.index(phase["phase"]), max(1, int(min(at_most, 1e9) * 1000)) if limited else 0)
         self._unsent_phase = dict(phase, type="phase")
         self._send_pending()
+
     def _hand_over_modules(self):
         """Once in a run, after its first step: some milliseconds, for the spare that makes the next attempt start at once."""
         self._modules_wanted = False
@@ -354,6 +353,7 @@ class Run:
                 self._objects["data"].load_state_dict(self._resume["data"])
                 print("bitctl: the data that led to a loss that is not finite is passed over", file=sys.stderr)
             self._epoch, self._metrics = facts.get("epoch"), dict(facts.get("metrics") or {})
+            self._arena.populate()  # not before: the copy out of it needs the processors
             step, self._resume = self._resume["step"], None
             return step
 
@@ -430,6 +430,7 @@ class Run:
                     if not self._arena.commit(slot, used, final):
                         return False  # taken from under us: the supervisor holds this process for dead
                     self._due.taken(step, time.monotonic(), time.monotonic() - started)
+                    self._tell_interval()
                     return True
             else:
                 self._ask_for_arena(files)
@@ -437,6 +438,11 @@ class Run:
                 return False
             time.sleep(0.002)
             self._look_at_messages()
+
+    def _tell_interval(self):
+        interval = self._due.news(self._control.persist_seconds())
+        if interval is not None and self._link.send({"type": "checkpoint_interval", "seconds": interval}):
+            self._due.told(interval)
 
     def _facts(self, step):
         facts = {"step": step, "metrics": self._metrics}
@@ -469,6 +475,7 @@ class Run:
             kind = message.get("type")
             if kind == "arena_ready" and message["request"] == self._arena_request:
                 self._next_arena = self._open_arena(message, fds)
+                self._next_arena.populate()
                 continue
             for fd in fds:
                 os.close(fd)

@@ -89,7 +89,7 @@ class Snapshot:
     def regions(self):
         """The `files` of an arena request."""
         return [
-            {"name": file.name, "header_bytes": region_for(header), "data_bytes": file.data_bytes}
+            {"name": file.name, "header_bytes": region_for(header, file.entries), "data_bytes": file.data_bytes}
             for file, header in self._files()
         ]
 

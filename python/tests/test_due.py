@@ -60,6 +60,18 @@ def test_seconds_and_auto_count_from_the_last_one_taken():
     assert due.interval(1000) == 10
 
 
+def test_an_interval_is_news_once_and_when_it_changes():
+    due = Due({"auto": True})
+    due.taken(1, 0.0, 0.05)
+    assert due.news(0.0) is None, "nothing is known of the disk yet"
+    interval = due.news(0.5)
+    assert interval == due.interval(0.5) == due.news(0.5), "until it has been told"
+    due.told(interval)
+    assert due.news(0.5) is None and due.news(0.51) is None
+    assert due.news(50.0) == due.interval(50.0)
+    assert Due({"steps": 5}).news(0.5) is None and Due({"seconds": 5}).news(0.5) is None
+
+
 def test_steps_are_the_runs_not_the_attempts():
     due = Due({"steps": 5})
     assert due.interval(1) is None

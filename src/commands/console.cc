@@ -95,6 +95,9 @@ void Console::draw() {
   if (history_.checkpoint_step)
     facts.last_checkpoint = fmt::format("step {}, {}", *history_.checkpoint_step,
                                         age_text(static_cast<int64_t>(history_.checkpoint_time), now));
+  if (history_.checkpoint_step && history_.checkpoint_interval > 0)
+    facts.last_checkpoint +=
+        fmt::format(" (every {})", format_duration(from_seconds(history_.checkpoint_interval)));
   printer_.draw(panel_lines(history_.pulse, labels_, now, terminal, facts), terminal);
 }
 

@@ -24,7 +24,7 @@ struct RunLabels {
 struct RunFacts {
   std::optional<double> steps_per_second;
   std::optional<Duration> eta;
-  std::string last_checkpoint;  // "step 120, 12s ago"
+  std::string last_checkpoint;  // "step 120, 12s ago (every 4m10s)"
 };
 
 // The panel: one line an element, without newlines.

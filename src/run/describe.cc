@@ -31,6 +31,9 @@ std::string describe(const Json& row, const History& history) {
     return fmt::format("checkpoint of step {} on disk ({} in {})", step,
                        format_bytes(get_unsigned(row, "bytes").value_or(0)),
                        format_duration(std::chrono::milliseconds(get_unsigned(row, "ms").value_or(0))));
+  if (kind == "checkpoint_interval")
+    return fmt::format("checkpoints every {} from here on (auto)",
+                       format_duration(from_seconds(get_finite(row, "seconds").value_or(0))));
   if (kind == "persist_failed")
     return fmt::format("checkpoint of step {} is not on disk yet: {}", step, reason);
   if (kind == "checkpoint_bad") {

@@ -113,6 +113,8 @@ void History::apply(const Json& row) {
     checkpoint_step = get_unsigned(row, "step").value_or(0);
     checkpoint_time = t;
     warning_.clear();
+  } else if (kind == "checkpoint_interval") {
+    checkpoint_interval = get_finite(row, "seconds").value_or(0);
   } else if (kind == "persist_failed") {
     warning_ = fmt::format("checkpoint of step {} is not on disk yet: {}",
                            get_unsigned(row, "step").value_or(0), get_text(row, "reason", "unknown"));

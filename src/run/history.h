@@ -12,6 +12,7 @@
 //   recovered {phase}                    it got on after all
 //   committed {step, bytes, ms}          a checkpoint is durable
 //   persist_failed {step, reason}        it could not be written; it stays in memory and is tried again
+//   checkpoint_interval {seconds}        checkpoints.every: auto has settled on it
 //   spare {state, reason?}               warm standby: starting, ready, used, died, or off and why
 //   waiting {reason, delay, next, budget}   back-off before the next attempt
 //   stopped {step, resumable, reason?}   ended on request
@@ -41,6 +42,7 @@ struct History {
   std::optional<uint64_t> checkpoint_step;  // newest durable one
   std::optional<uint64_t> resumed_from;     // by this attempt
   double checkpoint_time = 0;               // Unix seconds
+  double checkpoint_interval = 0;           // seconds, where it was worked out; else 0
   std::string isolation;
   std::string spare;  // for people: "ready", "off: restart.warm is off"; empty where none was thought of yet
   std::string socket;

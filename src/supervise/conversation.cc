@@ -130,6 +130,9 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   } else if (type == "arena") {
     snapshots_->request_arena(static_cast<int>(get_unsigned(message, "request").value_or(0)),
                               message.contains("files") ? message["files"] : Json());
+  } else if (type == "checkpoint_interval") {
+    if (const auto seconds = get_finite(message, "seconds"); seconds && *seconds > 0)
+      record("checkpoint_interval", {{"seconds", *seconds}});
   } else if (type == "restored") {
     restored_ = get_unsigned(message, "step").value_or(0);
     if (*restored_ > 0) hang_watch_.stall().resumes();

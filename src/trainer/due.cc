@@ -43,6 +43,12 @@ bool Due::is_due(uint64_t step, double now, double persist) {
   return waits_;
 }
 
+std::optional<double> Due::news(double persist) const {
+  if (steps_ > 0 || seconds_ > 0 || persist <= 0) return std::nullopt;
+  const double interval = auto_interval(stall_, persist, time_to_failure_);
+  return std::abs(interval - told_) <= told_ / 10 ? std::nullopt : std::optional(interval);
+}
+
 void Due::taken(uint64_t step, double now, double stall) {
   last_step_ = step;
   last_time_ = now;

@@ -18,6 +18,9 @@ class Due {
 
   // `now`, `persist` and `stall` in seconds.
   bool is_due(uint64_t step, double now, double persist);
+  // The interval that was worked out here, where it is a tenth off what was told last.
+  std::optional<double> news(double persist) const;
+  void told(double interval) { told_ = interval; }
   void taken(uint64_t step, double now, double stall);
 
  private:
@@ -28,6 +31,7 @@ class Due {
   std::optional<double> last_time_;
   double stall_ = 0;
   bool waits_ = false;  // was due, and no slot was free
+  double told_ = 0;
 };
 
 }  // namespace bitctl::trainer

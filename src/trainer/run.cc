@@ -93,6 +93,7 @@ class [[gnu::visibility("hidden")]] Run::Session {
   bool take(uint64_t step, const StateOf& state, bool final, bool patient);
   bool try_to_take(uint64_t step, const State& state, bool final);
   bool stop_is_due(uint64_t step) const;
+  double persist_seconds() const { return static_cast<double>(bitctl_control_persist_ns(&*control_)) / 1e9; }
 
   const pid_t pid_ = ::getpid();
   const int attempt_ = number_in({"BITCTL_ATTEMPT"}, 0);
@@ -308,10 +309,9 @@ Outcome Run::Session::checkpoint(uint64_t step, const StateOf& state) {
   const bool stop = stop_is_due(step);
   const uint64_t save_at = bitctl_control_save_at(&*control_);
   const bool requested = save_at != 0 && step >= save_at;
-  const double persist = static_cast<double>(bitctl_control_persist_ns(&*control_)) / 1e9;
   bool taken = false;
   if (rank_ == 0) {
-    const bool due = due_->is_due(step, seconds_now(), persist);
+    const bool due = due_->is_due(step, seconds_now(), persist_seconds());
     if (due || stop || requested) {
       taken = take(step, state, false, stop);
     } else {
@@ -360,6 +360,9 @@ bool Run::Session::try_to_take(uint64_t step, const State& state, bool final) {
                              wake_.get()) != 0)
     return false;  // taken from under us: the supervisor holds this process for dead
   due_->taken(step, seconds_now(), seconds_now() - started);
+  if (const auto interval = due_->news(persist_seconds());
+      interval && link_.send({{"type", "checkpoint_interval"}, {"seconds", *interval}}))
+    due_->told(*interval);
   return true;
 }
 

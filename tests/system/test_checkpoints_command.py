@@ -252,6 +252,15 @@ def test_a_running_writer_sees_a_pin_and_keeps_what_was_resumed_from(bitctl, sta
     assert step.is_dir()
 
 
+def test_an_interval_that_was_worked_out_is_shown(start, tmp_path):
+    run = start("train", runs.config(tmp_path, "small.py", [4000, "--pause", 0.02], checkpoints={"every": "auto"}))
+    seconds = run.wait_event("checkpoint_interval")["seconds"]
+    assert 1 <= seconds <= 600
+    wait_for(lambda: "from here on (auto)" in run.text(), "the line that says so")
+    run.process.send_signal(2)
+    assert run.wait() == 75
+
+
 def test_a_disk_without_room_lets_older_steps_go_and_says_so(start, tmp_path):
     disk = mounted(tmp_path, 48, "ext4")
     try:

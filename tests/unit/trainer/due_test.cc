@@ -34,6 +34,20 @@ TEST(Due, AutoIsTheRuleOfThePythonPackage) {
         << row.dump();
 }
 
+TEST(Due, AnIntervalIsNewsOnceAndWhenItChanges) {
+  Due due(Json{{"auto", true}});
+  due.taken(1, 0, 0.05);
+  EXPECT_FALSE(due.news(0)) << "nothing is known of the disk yet";
+  const auto interval = due.news(0.5);
+  ASSERT_TRUE(interval);
+  EXPECT_EQ(due.news(0.5), interval) << "until it has been told";
+  due.told(*interval);
+  EXPECT_FALSE(due.news(0.51));
+  EXPECT_TRUE(due.news(50));
+  EXPECT_FALSE(Due(Json{{"steps", 5}}).news(0.5));
+  EXPECT_FALSE(Due(Json{{"seconds", 5}}).news(0.5));
+}
+
 TEST(Due, AutoTakesTheRunsOwnFailures) {
   Due rare(Json{{"auto", true}, {"ran_seconds", 36000}, {"failures", 0}});
   Due often(Json{{"auto", true}, {"ran_seconds", 3600}, {"failures", 100}});
