@@ -5,27 +5,36 @@ each time. The plan is true while every table has the same keys, and every tenso
 strides; to look costs well under a microsecond a tensor, to plan anew some ten. What is small and made anew for each
 snapshot (random states, a scheduler's tensors) is "loose": its place is planned, its address filled in each time.
 The plan refers to no tensor, so it keeps no memory alive.
+
+Parameters that nothing trains get a file of their own where they are much: it is the same from one step to the next, and the
+writer links it instead of writing it. Only speed hangs on them being the same; they are copied like the rest, since no
+version counter tells of every write (`p.data` has one of its own), and the writer compares their bytes.
 """
 
 import array
 import itertools
 import operator
+import os.path
 
 from . import _cuda_staging, _tensors
 from ._tensors import torch_module
+
+_FROZEN_BYTES = 16 << 20  # the least that is worth a file of its own,
+_FROZEN_PART = 0.1  # and the least part of the whole
 
 
 class Table:
     """Tensors side by side in one file.
 
-    `keys`: all that decides their names; `names()` works the names out. `tied`: names that give way where two are one tensor;
-    None where nothing is shared.
+    `keys`: all that decides their names and places; `names()` works the names out. `tied`: names that give way where two are
+    one tensor; None where nothing is shared. `frozen()`: of each tensor, whether it is one that nothing trains; None where
+    all are trained.
     """
 
-    __slots__ = ("file", "keys", "tensors", "names", "tied")
+    __slots__ = ("file", "keys", "tensors", "names", "tied", "frozen")
 
-    def __init__(self, file, keys, tensors, names, tied=None):
-        self.file, self.keys, self.tensors, self.names, self.tied = file, keys, tensors, names, tied
+    def __init__(self, file, keys, tensors, names, tied=None, frozen=None):
+        self.file, self.keys, self.tensors, self.names, self.tied, self.frozen = file, keys, tensors, names, tied, frozen
 
     def look(self):
         """An iterator: where each tensor's bytes lie and how a header describes them."""
@@ -78,9 +87,9 @@ def from_table(entries, prefix, tensor, with_names):
 class _File:
     """What the copy of one file needs, but for the addresses of loose pieces."""
 
-    def __init__(self, name, pieces):
+    def __init__(self, name, pieces, frozen=False):
         """`pieces`: [(piece, source)]; the source is a loose piece's name, else (table, index)."""
-        self.name = name
+        self.name, self.frozen = name, frozen
         self.items = array.array("Q")
         self.loose = {}  # name -> where its address stands in `items`
         self.by_torch = []  # what memcpy cannot do: (source, start, bytes, dtype, shape)
@@ -98,6 +107,15 @@ class _File:
         self.data_bytes, self.entries = start, ",".join(entries).encode()
 
 
+def _files_of(name, trained, frozen):
+    """One file, or two under the names that Hugging Face gives to the parts of a model."""
+    apart, rest = (sum(piece.nbytes for piece, _ in pieces) for pieces in (frozen, trained))
+    if apart < max(_FROZEN_BYTES, _FROZEN_PART * (apart + rest)):
+        return [_File(name, trained + frozen)]
+    stem, ending = os.path.splitext(name)
+    return [_File(stem + "-00001-of-00002" + ending, frozen, True), _File(stem + "-00002-of-00002" + ending, trained)]
+
+
 def _spec(piece):
     return piece.name, piece.dtype, piece.shape, piece.address is None
 
@@ -107,12 +125,14 @@ class Plan:
 
     def __init__(self, files, tables, loose):
         self.aliases = {}  # name that was left out -> name of the same tensor
-        pieces = {name: [] for name in files}
+        pieces = {name: ([], []) for name in files}  # trained and frozen ones
         for number, table in enumerate(tables):
+            frozen = table.frozen() if table.frozen else [False] * len(table.tensors)
             for index, name in self._kept(table):
-                pieces[table.file].append((_tensors.piece_of_torch(name, table.tensors[index]), (number, index)))
-        pieces[files[-1]].extend((piece, piece.name) for piece in loose)
-        self.files = [_File(name, pieces[name]) for name in files]
+                piece = _tensors.piece_of_torch(name, table.tensors[index])
+                pieces[table.file][frozen[index]].append((piece, (number, index)))
+        pieces[files[-1]][False].extend((piece, piece.name) for piece in loose)
+        self.files = [file for name in files for file in _files_of(name, *pieces[name])]
         self._loose = list(map(_spec, loose))
         self._keys = [(table.file, table.keys) for table in tables]
         self._looks = [list(table.look()) for table in tables]

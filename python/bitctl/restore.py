@@ -9,7 +9,7 @@ import sys
 from . import _tensors
 from ._plan import from_table
 from ._tensors import parse_header, torch_module
-from .snapshot import MODEL_FILE, TRAINING_FILE, parameter_names, unwrap
+from .snapshot import TRAINING_FILE, parameter_names, unwrap
 
 
 _BATCH_BYTES = 32 << 20  # copied by one call
@@ -94,17 +94,19 @@ def _differences(entries, targets):
     return lines
 
 
-def _restore_model(model, image, aliases):
+def _restore_model(model, images, aliases):
     model = unwrap(model)
+    image_of = {name: image for image in images for name in image.entries}
     state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch_module().Tensor)}
     kept = {name: tensor for name, tensor in state.items() if name not in aliases}
-    lines = _differences(image.entries, kept)
+    lines = _differences({name: image.entries[name] for name, image in image_of.items()}, kept)
     if lines:
         raise Mismatch("; ".join(lines[:5]) + (" …" if len(lines) > 5 else ""))
     with torch_module().no_grad():
         for name, tensor in kept.items():
-            image.copy_later(name, tensor)
-        image.copy()
+            image_of[name].copy_later(name, tensor)
+        for image in images:
+            image.copy()
         for name, kept_as in aliases.items():
             if name in state and state[name].data_ptr() != state[kept_as].data_ptr():
                 state[name].copy_(state[kept_as])
@@ -187,7 +189,8 @@ def restore(arena, slot, objects):
         raise Mismatch("the checkpoint holds no state of %s" % ", ".join(missing))
     model = objects.get("model")
     if model is not None:
-        _restore_model(model, images[MODEL_FILE], state["aliases"])
+        parts = [image for name, image in images.items() if name != TRAINING_FILE]
+        _restore_model(model, parts, state["aliases"])
     for name, value in objects.items():
         if name != "model" and value is not None:
             _load_object(name, value, _state_of(state["objects"][name], training), model)

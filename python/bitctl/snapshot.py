@@ -1,5 +1,6 @@
 """Taking a snapshot: the states of the registered objects, laid out as safetensors, copied into a slot of the arena."""
 
+import itertools
 import json
 import random
 import struct
@@ -31,14 +32,27 @@ def _keeps_variables(model):
     return torch is not None and getattr(model.state_dict, "__func__", None) is torch.nn.Module.state_dict
 
 
-def model_table(model):
-    """The state_dict under its own names."""
+def model_table(model, trained=None):
+    """The state_dict under its own names.
+
+    `trained`: names of parameters that have been trainable once, kept up here; they never count as frozen again, since what
+    is frozen now and then (a GAN's other half) would change its place each time.
+    """
     torch = torch_module()
-    state = model.state_dict(keep_vars=True) if _keeps_variables(model) else model.state_dict()
+    keeps_variables = _keeps_variables(model)
+    state = model.state_dict(keep_vars=True) if keeps_variables else model.state_dict()
     state = {k: v for k, v in state.items() if torch is not None and isinstance(v, torch.Tensor)}
-    names = list(state)
+    names, tensors = list(state), list(state.values())
     tied = frozenset(getattr(model, "_tied_weights_keys", None) or ())
-    return Table(MODEL_FILE, names, list(state.values()), lambda: names, tied)
+    if not keeps_variables or trained is None:
+        return Table(MODEL_FILE, names, tensors, lambda: names, tied)
+    trainable = list(map(torch.Tensor.requires_grad.__get__, tensors))
+
+    def frozen():
+        trained.update(itertools.compress(names, trainable))
+        return [isinstance(v, torch.nn.Parameter) and name not in trained for name, v in zip(names, tensors)]
+
+    return Table(MODEL_FILE, (names, trainable), tensors, lambda: names, tied, frozen)
 
 
 def parameter_names(optimizer, model):
@@ -109,30 +123,34 @@ class Collector:
 
     def __init__(self):
         self._plan = None
-        self._model_header = None
+        self._model_headers = []
+        self._trained = set()  # names of the model's parameters
         self._names = {}  # optimizer -> (what its parameters' names were worked out from, the names)
 
     def collect(self, objects, facts):
-        """A Snapshot of `objects`: name -> thing with state_dict(). "model" goes to model.safetensors, the rest to
-        training.safetensors. `facts`: what the writer reads from the metadata (step, epoch, metrics, side_files, …)."""
+        """A Snapshot of `objects`: name -> thing with state_dict(). "model" goes to model.safetensors (in two
+        parts, where much of it is frozen), the rest to training.safetensors. `facts`: what the writer reads from the metadata (step, epoch, metrics, side_files, …)."""
         model = unwrap(objects["model"]) if objects.get("model") is not None else None
         tables, loose, states = [], [], {}
         if model is not None:
-            tables.append(model_table(model))
+            tables.append(model_table(model, self._trained))
         for name, value in objects.items():
             if name != "model" and value is not None:
                 states[name] = self._collect_object(name, value, model, tables, loose)
         state = {"objects": states, "rng": rng_state(loose)}
         if self._plan is None or not self._plan.fits(tables, loose):
             self._plan = Plan((MODEL_FILE, TRAINING_FILE), tables, loose)
-            self._model_header = header_of({"format": "pt"}, self._plan.files[0].entries)
+            self._model_headers = [
+                header_of({"format": "pt", "bitctl.frozen": "true"} if file.frozen else {"format": "pt"}, file.entries)
+                for file in self._plan.files[:-1]
+            ]
         state["aliases"] = self._plan.aliases
         if torch_module() is not None:
             state["threads"] = torch_module().get_num_threads()
         metadata = {"format": "pt"}
         for key, value in (("bitctl", facts), ("bitctl.state", state)):
             metadata[key] = json.dumps(value, separators=(",", ":"), allow_nan=False)
-        return Snapshot(self._plan, tables, loose, [self._model_header, header_of(metadata, self._plan.files[1].entries)])
+        return Snapshot(self._plan, tables, loose, [*self._model_headers, header_of(metadata, self._plan.files[-1].entries)])
 
     def _collect_object(self, name, value, model, tables, loose):
         """JSON for its state; the tensors go to `tables` or to `loose`."""

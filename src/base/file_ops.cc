@@ -28,6 +28,9 @@ ssize_t FileOps::write(int fd, const void* data, size_t size) {
 ssize_t FileOps::pwrite(int fd, const void* data, size_t size, off_t offset) {
   return retry_eintr([&] { return ::pwrite(fd, data, size, offset); });
 }
+ssize_t FileOps::pread(int fd, void* data, size_t size, off_t offset) {
+  return retry_eintr([&] { return ::pread(fd, data, size, offset); });
+}
 int FileOps::fallocate(int fd, off_t size) {
   return retry_eintr([&] { return ::fallocate(fd, 0, 0, size); });
 }

@@ -18,6 +18,7 @@ class FileOps {
   virtual int close(int fd);
   virtual ssize_t write(int fd, const void* data, size_t size);
   virtual ssize_t pwrite(int fd, const void* data, size_t size, off_t offset);
+  virtual ssize_t pread(int fd, void* data, size_t size, off_t offset);
   virtual int fallocate(int fd, off_t size);
   virtual int ftruncate(int fd, off_t size);
   virtual int fsync(int fd);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <system_error>
 
 #include "base/read_file.h"
@@ -39,26 +41,96 @@ ManifestFile describe(const FileImage& image, const TensorDigests& digests) {
   return file;
 }
 
-// Writes the images, and tells of them in the manifest.
-Status write_images(Stage& stage, const StepImage& image, const SaveOptions& options, Manifest& manifest) {
-  std::vector<PageCopy> headers;
-  std::vector<StageFile> files;
-  std::vector<TensorDigests> digests;
-  for (const FileImage& file : image.files) {
-    headers.emplace_back(file.header);
-    files.push_back({file.name, headers.back().view(), {file.data, file.table.data_bytes}});
-    digests.push_back(digests_of(file));
+// A step of this run: what is frozen stands there already.
+struct Standing {
+  std::string path;
+  Manifest manifest;
+};
+
+std::optional<Standing> newest_of_run(const std::string& checkpoints, const std::string& run) {
+  for (const StepFolder& folder : step_folders(checkpoints)) {
+    auto manifest = inspect_step(folder);
+    if (manifest && manifest->run == run) return Standing{folder.path, std::move(*manifest)};
   }
-  const StageWork work{[&](size_t file, uint64_t end) { digests[file].advance(end); }, options.quiet};
-  if (auto status = stage.write(files, work); !status) return status;
-  for (size_t i = 0; i < image.files.size(); ++i) {
-    const FileImage& file = image.files[i];
-    digests[i].advance(file.table.data_bytes);  // a file without data has no block that brings its tensors
-    manifest.files.push_back(describe(file, digests[i]));
-    for (const size_t tensor : digests[i].non_finite())
-      manifest.non_finite.push_back(file.name + ":" + file.table.tensors[tensor].name);
+  return std::nullopt;
+}
+
+// The images of one step on their way into the stage, and into the manifest.
+class Images {
+ public:
+  Images(const StepImage& image, const SaveOptions& options) : image_(image), options_(options) {
+    for (const FileImage& file : image.files) {
+      headers_.emplace_back(file.header);
+      digests_.push_back(digests_of(file));
+    }
   }
-  return {};
+
+  Status put(Stage& stage, const std::string& checkpoints, Saved& saved) {
+    std::optional<Standing> standing;
+    if (std::any_of(image_.files.begin(), image_.files.end(), [](const auto& file) { return file.frozen; }))
+      standing = newest_of_run(checkpoints, image_.run);
+    std::vector<size_t> to_write;
+    std::vector<StageFile> files;
+    const ManifestFile* refused = nullptr;
+    for (size_t i = 0; i < image_.files.size(); ++i) {
+      const FileImage& file = image_.files[i];
+      const ManifestFile* there = file.frozen && standing ? standing->manifest.file(file.name) : nullptr;
+      if (there != nullptr && there->bytes == file.bytes()) {
+        const auto linked = stage.link(stage_file(i), standing->path + "/" + file.name, work({i}));
+        if (linked) continue;
+        if (linked.error().kind == ErrorKind::damaged || linked.error().errno_value == EIO) refused = there;
+      }
+      to_write.push_back(i);
+      files.push_back(stage_file(i));
+      saved.written += file.bytes();
+    }
+    if (auto status = stage.write(files, work(to_write)); !status) return status;
+    describe_all(saved.manifest);
+    // It was to be the same as now, by its own manifest.
+    if (refused != nullptr && same_content(*refused, *saved.manifest.file(refused->name)))
+      saved.damaged = standing->path + "/" + refused->name;
+    return {};
+  }
+
+ private:
+  StageFile stage_file(size_t i) const {
+    const FileImage& file = image_.files[i];
+    return {file.name, headers_[i].view(), {file.data, file.table.data_bytes}};
+  }
+  // On files of these numbers.
+  StageWork work(std::vector<size_t> numbers) {
+    return {[this, numbers](size_t file, uint64_t end) { digests_[numbers[file]].advance(end); },
+            options_.quiet};
+  }
+  void describe_all(Manifest& manifest) {
+    for (size_t i = 0; i < image_.files.size(); ++i) {
+      const FileImage& file = image_.files[i];
+      digests_[i].advance(file.table.data_bytes);  // a file without data has no block that brings its tensors
+      manifest.files.push_back(describe(file, digests_[i]));
+      for (const size_t tensor : digests_[i].non_finite())
+        manifest.non_finite.push_back(file.name + ":" + file.table.tensors[tensor].name);
+    }
+  }
+
+  const StepImage& image_;
+  const SaveOptions& options_;
+  std::vector<PageCopy> headers_;
+  std::vector<TensorDigests> digests_;
+};
+
+// Of a model in several files; empty where it is in one.
+std::string model_index(const std::vector<FileImage>& files) {
+  std::map<std::string, std::string> places;
+  uint64_t bytes = 0;
+  bool parts = false;
+  for (const FileImage& file : files) {
+    if (!is_model_file(file.name)) continue;
+    parts = parts || file.name != kModelFile;
+    bytes += file.table.data_bytes;
+    for (const TensorInfo& tensor : file.table.tensors) places[tensor.name] = file.name;
+  }
+  if (!parts) return {};
+  return dump_line({{"metadata", {{"total_size", bytes}}}, {"weight_map", places}}) + "\n";
 }
 
 Result<std::vector<ManifestSideFile>> link_side_files(const std::string& side_folder,
@@ -81,9 +153,10 @@ Result<std::vector<ManifestSideFile>> link_side_files(const std::string& side_fo
 }
 
 // Fills the stage; the manifest is the last file in it. All of it is durable then.
-Result<Manifest> fill_stage(const std::string& path, const StepImage& image, const SaveOptions& options,
-                            const std::string& checked_by, FileOps& ops) {
-  Manifest manifest;
+Result<Saved> fill_stage(const std::string& path, const StepImage& image, const SaveOptions& options,
+                         const std::string& checked_by, FileOps& ops) {
+  Saved saved;
+  Manifest& manifest = saved.manifest;
   manifest.run = image.run;
   manifest.step = image.step;
   manifest.attempt = image.attempt;
@@ -91,15 +164,23 @@ Result<Manifest> fill_stage(const std::string& path, const StepImage& image, con
   manifest.tensor_check = checked_by;
   manifest.metrics = image.metrics;
   Stage stage(path, ops);
-  if (auto status = write_images(stage, image, options, manifest); !status) return forward(std::move(status));
+  if (auto status = Images(image, options).put(stage, folder_of(path), saved); !status)
+    return forward(std::move(status));
   auto side_files = link_side_files(image.side_folder, path, ops);
   if (!side_files) return forward(std::move(side_files));
   manifest.side_files = std::move(*side_files);
+  const PageCopy index(model_index(image.files));
+  std::vector<StageFile> texts;
+  if (!index.view().empty()) {
+    texts.push_back({kModelIndex, index.view(), {}});
+    manifest.side_files.push_back({kModelIndex, index.view().size(), digest_of(index.view())});
+  }
   const PageCopy text(to_bytes(manifest));
-  if (auto status = stage.write({{kManifestName, text.view(), {}}}); !status)
-    return forward(std::move(status));
+  texts.push_back({kManifestName, text.view(), {}});
+  for (const StageFile& file : texts) saved.written += file.header.size();
+  if (auto status = stage.write(texts); !status) return forward(std::move(status));
   if (auto status = stage.sync(); !status) return forward(std::move(status));
-  return manifest;
+  return saved;
 }
 
 // The header of training.safetensors holds the state and the metrics, so the files tell those, too.
@@ -172,13 +253,13 @@ Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, 
 
   const std::string stage = checkpoints + "/" + stage_name(image.step);
   if (ops.mkdir(stage, 0777) != 0) return fail_errno("cannot create " + stage);
-  auto manifest = fill_stage(stage, image, options, checked_by, ops);
-  if (!manifest) {
+  auto filled = fill_stage(stage, image, options, checked_by, ops);
+  if (!filled) {
     static_cast<void>(remove_tree(stage, ops));
-    return forward(std::move(manifest));
+    return filled;
   }
 
-  Saved saved;
+  Saved saved = std::move(*filled);
   auto lock = FileLock::acquire(checkpoints + "/.lock", FileLock::Mode::exclusive, options.reader_limit);
   if (!lock && lock.error().kind == ErrorKind::locked) {
     saved.reader_in_the_way = lock.error().message;
@@ -186,7 +267,7 @@ Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, 
     static_cast<void>(remove_tree(stage, ops));
     return forward(std::move(lock));
   }
-  const auto published = publish(checkpoints, stage, *manifest, ops);
+  const auto published = publish(checkpoints, stage, saved.manifest, ops);
   if (!published) {
     drop(stage, ops);
     return tl::unexpected(published.error());
@@ -196,7 +277,6 @@ Result<Saved> save_step(const std::string& checkpoints, const StepImage& image, 
     drop(stage, ops);
     return forward(std::move(status));
   }
-  saved.manifest = std::move(*manifest);
   saved.unchanged = *published == Published::unchanged;
   if (options.on_committed) options.on_committed(saved);
   // What an exchange left under the stage's name.

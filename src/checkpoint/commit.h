@@ -3,7 +3,8 @@
 //
 //   under an exclusive lock on .writer.lock, for the whole save:
 //     stage in .tmp-step-…; write the files past the page cache, hashing and checking on the way; hard-link
-//     the side files; write the manifest; fsync each file, the manifest last; fsync the stage
+//     the side files, and what is frozen where the newest step holds the same; write the manifest; fsync each
+//     file, the manifest last; fsync the stage
 //   then, under an exclusive lock on .lock:
 //     rename the folder; fsync the parent; -> acknowledged; retention; unlock
 //
@@ -31,6 +32,9 @@ struct FileImage {
   std::string header;          // 8 + N bytes
   TensorHeader table;          // parsed from it
   const char* data = nullptr;  // table.data_bytes bytes; page-aligned, readable up to the next page border
+  bool frozen = false;         // likely to be what the step before holds; only speed hangs on it
+
+  uint64_t bytes() const { return header.size() + table.data_bytes; }
 };
 
 struct StepImage {
@@ -44,6 +48,8 @@ struct StepImage {
 
 struct Saved {
   Manifest manifest;
+  uint64_t written = 0;           // bytes of its files that are not links to others
+  std::string damaged;            // a frozen file of an older step that is not what was written
   bool unchanged = false;         // the same content already stood there
   std::string reader_in_the_way;  // who held .lock when the rename went ahead without it
 };

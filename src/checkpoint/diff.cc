@@ -170,39 +170,47 @@ Status compare(Source a, Source b, TensorChange& change) {
   return {};
 }
 
-bool may_hold_nan(const OpenStep& step, const std::string& file, const std::string& name) {
-  const auto& named = step.manifest.non_finite;
-  return std::find(named.begin(), named.end(), file + ":" + name) != named.end();
-}
+// A tensor of a step and the file that holds it; null where there is none.
+struct Place {
+  const ManifestFile* file = nullptr;
+  const ManifestTensor* tensor = nullptr;
+};
 
-const ManifestTensor* tensor_of(const OpenStep& step, const std::string& file, const std::string& name) {
-  const ManifestFile* found = step.manifest.file(file);
-  if (found == nullptr) return nullptr;
-  // The header's index is sorted; the manifest's tensors stand in the same order as the header's.
-  const TensorHeader& header = step.streams.at(file).header();
-  const TensorInfo* info = header.find(name);
-  return info == nullptr ? nullptr : &found->tensors[static_cast<size_t>(info - header.tensors.data())];
+// One that was frozen in one of two steps lies in another file of the model there.
+Place place_of(const OpenStep& step, const std::string& file, const std::string& name) {
+  for (const ManifestFile& found : step.manifest.files) {
+    if (found.name != file && !(is_model_file(found.name) && is_model_file(file))) continue;
+    // The header's index is sorted; the manifest's tensors stand in the same order as the header's.
+    const TensorHeader& header = step.streams.at(found.name).header();
+    if (const TensorInfo* info = header.find(name))
+      return {&found, &found.tensors[static_cast<size_t>(info - header.tensors.data())]};
+  }
+  return {};
 }
 
 Result<TensorChange> change_of(const OpenStep& a, const OpenStep& b, const std::string& file,
                                const std::string& name) {
   TensorChange change{file, name};
-  const ManifestTensor* in_a = tensor_of(a, file, name);
-  const ManifestTensor* in_b = tensor_of(b, file, name);
-  const auto source = [&](const OpenStep& step, const ManifestTensor* tensor) {
-    return Source{&step.streams.at(file), tensor};
+  const Place in_a = place_of(a, file, name);
+  const Place in_b = place_of(b, file, name);
+  const auto source = [](const OpenStep& step, const Place& place) {
+    return Source{&step.streams.at(place.file->name), place.tensor};
   };
-  if (in_a != nullptr) change.a = side_of(*in_a);
-  if (in_b != nullptr) change.b = side_of(*in_b);
-  if (in_a == nullptr || in_b == nullptr || change.a->shape != change.b->shape) {
-    for (const auto& [step, tensor, side] :
-         {std::tuple(&a, in_a, &change.a), std::tuple(&b, in_b, &change.b)})
-      if (tensor != nullptr && may_hold_nan(*step, file, name))
-        if (auto status = look_at(source(*step, tensor), **side); !status) return forward(std::move(status));
+  const auto may_hold_nan = [&](const OpenStep& step, const Place& place) {
+    const auto& named = step.manifest.non_finite;
+    return std::find(named.begin(), named.end(), place.file->name + ":" + name) != named.end();
+  };
+  if (in_a.tensor != nullptr) change.a = side_of(*in_a.tensor);
+  if (in_b.tensor != nullptr) change.b = side_of(*in_b.tensor);
+  if (in_a.tensor == nullptr || in_b.tensor == nullptr || change.a->shape != change.b->shape) {
+    for (const auto& [step, place, side] :
+         {std::tuple(&a, &in_a, &change.a), std::tuple(&b, &in_b, &change.b)})
+      if (place->tensor != nullptr && may_hold_nan(*step, *place))
+        if (auto status = look_at(source(*step, *place), **side); !status) return forward(std::move(status));
     return change;
   }
-  if (in_a->xxh3 == in_b->xxh3 && change.a->dtype == change.b->dtype && !may_hold_nan(a, file, name) &&
-      !may_hold_nan(b, file, name)) {
+  if (in_a.tensor->xxh3 == in_b.tensor->xxh3 && change.a->dtype == change.b->dtype &&
+      !may_hold_nan(a, in_a) && !may_hold_nan(b, in_b)) {
     change.same = true;
     change.changed = 0;
     change.delta = TensorDelta{};
@@ -224,7 +232,8 @@ Status diff_steps(const StepFolder& a, const StepFolder& b,
   for (const auto& [first, second] : {std::pair(&*step_a, &*step_b), std::pair(&*step_b, &*step_a)})
     for (const ManifestFile& file : first->manifest.files)
       for (const ManifestTensor& tensor : file.tensors) {
-        const bool told = first == &*step_b && tensor_of(*second, file.name, tensor.info.name) != nullptr;
+        const bool told =
+            first == &*step_b && place_of(*second, file.name, tensor.info.name).tensor != nullptr;
         if (told) continue;
         const auto change = change_of(*step_a, *step_b, file.name, tensor.info.name);
         if (!change) return tl::unexpected(change.error());

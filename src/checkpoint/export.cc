@@ -33,8 +33,7 @@ struct SideFile {
 
 // What is needed of the step, once nobody can take it away any more.
 struct Source {
-  Manifest manifest;
-  TensorStream model;
+  std::vector<ExportSource> model;
   std::vector<SideFile> side_files;
 };
 
@@ -43,16 +42,21 @@ Result<Source> open_source(const StepFolder& step) {
   if (!lock && lock.error().kind != ErrorKind::not_found) return tl::unexpected(lock.error());
   auto manifest = inspect_step(step);
   if (!manifest) return forward(std::move(manifest));
-  const ManifestFile* file = manifest->file(kModelFile);
-  if (file == nullptr)
+  std::vector<ExportSource> model;
+  for (ManifestFile& file : manifest->files) {
+    if (!is_model_file(file.name)) continue;
+    auto stream = TensorStream::open(step.path + "/" + file.name);
+    if (!stream) return forward(std::move(stream));
+    if (auto status = check_header(stream->head(), file, stream->path()); !status)
+      return forward(std::move(status));
+    model.push_back({std::move(*stream), std::move(file)});
+  }
+  if (model.empty())
     return fail(ErrorKind::invalid,
                 fmt::format("{}: no {}; a state in several parts cannot be exported", step.path, kModelFile));
-  auto model = TensorStream::open(step.path + "/" + kModelFile);
-  if (!model) return forward(std::move(model));
-  if (auto status = check_header(model->head(), *file, model->path()); !status)
-    return forward(std::move(status));
   std::vector<SideFile> side_files;
   for (const ManifestSideFile& side : manifest->side_files) {
+    if (side.name == kModelIndex) continue;  // all of it will be in one file
     const std::string path = step.path + "/" + side.name;
     auto content = read_small_file(path, side.bytes);
     if (!content) return forward(std::move(content));
@@ -60,7 +64,7 @@ Result<Source> open_source(const StepFolder& step) {
       return fail(ErrorKind::damaged, path + ": does not match its digest");
     side_files.push_back({side.name, std::move(*content)});
   }
-  return Source{std::move(*manifest), std::move(*model), std::move(side_files)};
+  return Source{std::move(model), std::move(side_files)};
 }
 
 // Only what an earlier export, or somebody's model folder, looks like is ever replaced.
@@ -106,9 +110,7 @@ void sweep_dead_stages(const std::string& folder, FileOps& ops) {
 Result<Exported> fill_stage(const std::string& stage, const Source& source, const ExportPlan& plan,
                             const Json& config, ExportDtype dtype, FileOps& ops) {
   Exported exported;
-  if (auto status = write_exported(stage + "/" + kModelFile, source.model, *source.manifest.file(kModelFile),
-                                   plan, ops, exported);
-      !status)
+  if (auto status = write_exported(stage + "/" + kModelFile, source.model, plan, ops, exported); !status)
     return forward(std::move(status));
   for (const SideFile& side : source.side_files) {
     const bool changed = side.name == kConfigName && config.is_object() && dtype != ExportDtype::as_saved;
@@ -150,7 +152,10 @@ Result<Exported> export_step(const StepFolder& step, const std::string& folder,
       return fail(ErrorKind::invalid, step.path + "/config.json: cannot be read, so its dtype cannot be set");
     config = std::move(*json);
   }
-  const auto plan = plan_export(source->model.header(), options.dtype, config);
+  std::vector<TensorInfo> tensors;
+  for (const ExportSource& part : source->model)
+    for (const TensorInfo& tensor : part.stream.header().tensors) tensors.push_back(tensor);
+  const auto plan = plan_export(tensors, options.dtype, config);
   if (!plan) return fail(plan.error().kind, step.path + ": " + plan.error().message);
 
   sweep_dead_stages(folder, ops);

@@ -72,7 +72,8 @@ PlannedTensor planned(const TensorInfo& tensor, ExportAs as, std::string dtype, 
 
 }  // namespace
 
-Result<ExportPlan> plan_export(const TensorHeader& header, ExportDtype dtype, const Json& config) {
+Result<ExportPlan> plan_export(const std::vector<TensorInfo>& tensors, ExportDtype dtype,
+                               const Json& config) {
   const bool quantize = dtype == ExportDtype::int8 || dtype == ExportDtype::ternary;
   if (quantize)
     if (const std::string why = refusal(dtype, config); !why.empty()) return fail(ErrorKind::invalid, why);
@@ -85,7 +86,7 @@ Result<ExportPlan> plan_export(const TensorHeader& header, ExportDtype dtype, co
   ExportPlan plan;
   const std::string target = target_of(dtype);
   bool any = false;
-  for (const TensorInfo& tensor : header.tensors) {
+  for (const TensorInfo& tensor : tensors) {
     if (quantize && is_linear(tensor, left_alone)) {
       any = true;
       const int64_t rows = tensor.shape[0];

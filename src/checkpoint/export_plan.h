@@ -25,9 +25,9 @@ struct ExportPlan {
   std::vector<TensorInfo> laid_out;  // of the exported file, in data order
 };
 
-// Error::invalid names the tensor or the reason why the model cannot be had in that dtype. `config` is the
-// step's config.json; null where it has none.
-Result<ExportPlan> plan_export(const TensorHeader& header, ExportDtype dtype, const Json& config);
+// Of all tensors of the model, in that order. Error::invalid names the tensor or the reason why the model
+// cannot be had in that dtype. `config` is the step's config.json; null where it has none.
+Result<ExportPlan> plan_export(const std::vector<TensorInfo>& tensors, ExportDtype dtype, const Json& config);
 
 // config.json as it belongs beside the exported file: dtype, and how the weights are quantized.
 Json exported_config(Json config, ExportDtype dtype);

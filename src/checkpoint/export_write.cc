@@ -18,42 +18,51 @@ constexpr uint64_t kPieceBytes = uint64_t{4} << 20;
 
 class Export {
  public:
-  Export(const TensorStream& source, FileOps& ops, Exported& exported)
-      : source_(source), ops_(ops), exported_(exported) {}
+  Export(const std::vector<ExportSource>& sources, FileOps& ops, Exported& exported)
+      : sources_(sources), ops_(ops), exported_(exported) {}
 
-  Status write(const std::string& path, const ManifestFile& file, const ExportPlan& plan) {
+  Status write(const std::string& path, const ExportPlan& plan) {
     path_ = path;
-    const auto header = build_header(plan.laid_out, source_.header().metadata);
+    auto metadata = sources_.front().stream.header().metadata;
+    std::erase_if(metadata, [](const auto& entry) { return entry.first == kFrozenKey; });
+    const auto header = build_header(plan.laid_out, metadata);
     if (!header) return tl::unexpected(header.error());
     data_ = header->size();
     exported_.bytes = data_ + (plan.laid_out.empty() ? 0 : plan.laid_out.back().end);
     fd_ = ops_.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd_ < 0) return fail_errno("cannot create " + path);
-    Status status = write_all_tensors(*header, file, plan);
+    Status status = write_all_tensors(*header, plan);
     if (status && ops_.fsync(fd_) != 0) status = fail_errno("cannot sync " + path);
     if (ops_.close(fd_) != 0 && status) status = fail_errno("cannot close " + path);
     return status;
   }
 
  private:
-  Status write_all_tensors(const std::string& header, const ManifestFile& file, const ExportPlan& plan) {
+  Status write_all_tensors(const std::string& header, const ExportPlan& plan) {
     // A full disk is told before the work, where the file system can.
     if (ops_.fallocate(fd_, static_cast<off_t>(exported_.bytes)) != 0 && errno != EOPNOTSUPP &&
         errno != ENOSYS)
       return fail_errno("cannot write " + path_);
     if (auto status = put(0, header.data(), header.size()); !status) return status;
     // The manifest's tensors stand in the order of the header's, and so does the plan.
-    for (size_t i = 0; i < plan.tensors.size(); ++i) {
-      const PlannedTensor& tensor = plan.tensors[i];
-      digest_.reset();
-      if (auto status = write_tensor(tensor); !status) return status;
-      if (tensor.source.bytes() > 0 && digest_.hex() != file.tensors[i].xxh3)
-        return fail(ErrorKind::damaged, fmt::format("{}: tensor {} does not match its digest", source_.path(),
-                                                    visible_text(tensor.source.name)));
-      ++exported_.tensors;
-      exported_.cast += tensor.as == ExportAs::cast;
-      exported_.quantized += tensor.as == ExportAs::int8 || tensor.as == ExportAs::ternary;
+    auto next = plan.tensors.begin();
+    for (const ExportSource& source : sources_) {
+      source_ = &source.stream;
+      for (const ManifestTensor& saved : source.file.tensors)
+        if (auto status = write_checked(*next++, saved.xxh3); !status) return status;
     }
+    return {};
+  }
+
+  Status write_checked(const PlannedTensor& tensor, const std::string& xxh3) {
+    digest_.reset();
+    if (auto status = write_tensor(tensor); !status) return status;
+    if (tensor.source.bytes() > 0 && digest_.hex() != xxh3)
+      return fail(ErrorKind::damaged, fmt::format("{}: tensor {} does not match its digest", source_->path(),
+                                                  visible_text(tensor.source.name)));
+    ++exported_.tensors;
+    exported_.cast += tensor.as == ExportAs::cast;
+    exported_.quantized += tensor.as == ExportAs::int8 || tensor.as == ExportAs::ternary;
     return {};
   }
 
@@ -196,7 +205,7 @@ class Export {
 
   Status get(uint64_t offset, uint64_t size) {
     bytes_.resize(size);
-    return source_.read(offset, size, bytes_.data());
+    return source_->read(offset, size, bytes_.data());
   }
 
   Status put(uint64_t offset, const char* data, size_t size) {
@@ -209,7 +218,8 @@ class Export {
     return {};
   }
 
-  const TensorStream& source_;
+  const std::vector<ExportSource>& sources_;
+  const TensorStream* source_ = nullptr;  // of the tensor at hand
   FileOps& ops_;
   Exported& exported_;
   std::string path_;
@@ -222,9 +232,9 @@ class Export {
 
 }  // namespace
 
-Status write_exported(const std::string& path, const TensorStream& source, const ManifestFile& file,
+Status write_exported(const std::string& path, const std::vector<ExportSource>& sources,
                       const ExportPlan& plan, FileOps& ops, Exported& exported) {
-  return Export(source, ops, exported).write(path, file, plan);
+  return Export(sources, ops, exported).write(path, plan);
 }
 
 }  // namespace bitctl

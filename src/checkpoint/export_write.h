@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "checkpoint/export.h"
 #include "checkpoint/export_plan.h"
@@ -10,9 +11,15 @@
 
 namespace bitctl {
 
-// A new file, fsynced. Counts into `exported`. Each tensor of the source is held against its digest in
-// `file`: Error::damaged names the one that does not match.
-Status write_exported(const std::string& path, const TensorStream& source, const ManifestFile& file,
+// A file of the model, open, and what it is to hold.
+struct ExportSource {
+  TensorStream stream;
+  ManifestFile file;
+};
+
+// A new file, fsynced, of the tensors of all sources, which the plan has in that order. Counts into
+// `exported`. Each tensor is held against its digest: Error::damaged names the one that does not match.
+Status write_exported(const std::string& path, const std::vector<ExportSource>& sources,
                       const ExportPlan& plan, FileOps& ops, Exported& exported);
 
 }  // namespace bitctl

@@ -6,6 +6,8 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "base/replace_file.h"
@@ -57,6 +59,18 @@ Status remove_folder(const std::string& folder, FileOps& ops) {
   if (ops.rename(folder, trash) != 0) return fail_errno("cannot rename " + folder);
   if (auto status = sync_folder(folder_of(folder), ops); !status) return status;
   return remove_tree(trash, ops);
+}
+
+uint64_t bytes_freed_by(const std::vector<std::string>& folders) {
+  std::map<std::pair<dev_t, ino_t>, nlink_t> names;  // that go, of each file
+  uint64_t bytes = 0;
+  for (const std::string& folder : folders)
+    for (const std::string& path : paths_in(folder)) {
+      struct stat st {};
+      if (::lstat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) continue;
+      if (++names[{st.st_dev, st.st_ino}] == st.st_nlink) bytes += static_cast<uint64_t>(st.st_size);
+    }
+  return bytes;
 }
 
 void sweep_stages(const std::string& folder, FileOps& ops) {

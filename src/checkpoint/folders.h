@@ -2,7 +2,9 @@
 // the finished model is swapped in. Callers hold the lock that each function names.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/file_ops.h"
 #include "base/result.h"
@@ -15,6 +17,9 @@ Status remove_tree(const std::string& folder, FileOps& ops = system_file_ops());
 // Renames it to .trash-…, syncs the parent, then deletes: no crash leaves half of it under a valid name.
 // Under .lock.
 Status remove_folder(const std::string& folder, FileOps& ops = system_file_ops());
+
+// What the disk gets back when these folders of files go: all but the files that have names elsewhere, too.
+uint64_t bytes_freed_by(const std::vector<std::string>& folders);
 
 // Removes what a killed process left: .tmp-… and .trash-… folders; .old-… gets its name back where nothing
 // stands there. Before anybody makes new ones.

@@ -72,6 +72,13 @@ std::string problem_of(const ManifestFile& file) {
 
 }  // namespace
 
+bool is_model_file(std::string_view name) {
+  // As printf would write them, a digit for each 0.
+  constexpr std::string_view kPart = "model-00000-of-00000.safetensors";
+  const auto fits = [](char c, char pattern) { return pattern == '0' ? c >= '0' && c <= '9' : c == pattern; };
+  return name == kModelFile || std::equal(name.begin(), name.end(), kPart.begin(), kPart.end(), fits);
+}
+
 const ManifestFile* Manifest::file(std::string_view name) const {
   const auto found = std::find_if(files.begin(), files.end(), [&](const auto& f) { return f.name == name; });
   return found == files.end() ? nullptr : &*found;

@@ -18,6 +18,13 @@ constexpr const char* kManifestName = "manifest.json";
 constexpr const char* kManifestFormat = "bitctl-checkpoint/1";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kTrainingFile = "training.safetensors";
+// Beside a model in several files, as Hugging Face's readers expect it: which of them holds which tensor.
+constexpr const char* kModelIndex = "model.safetensors.index.json";
+// In the metadata of a file that the trainer does not expect to change: "true".
+constexpr const char* kFrozenKey = "bitctl.frozen";
+
+// model.safetensors, or a part of it: model-00001-of-00002.safetensors.
+bool is_model_file(std::string_view name);
 
 struct ManifestTensor {
   TensorInfo info;

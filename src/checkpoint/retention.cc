@@ -102,13 +102,13 @@ Retained retain(const std::string& checkpoints, const RetentionPolicy& policy, c
   for (const uint64_t step : steps_to_delete(retention_entries(checkpoints, policy, scope), policy)) {
     if (done.bytes >= enough) break;
     const StepFolder folder{step, checkpoints + "/" + step_folder_name(step)};
-    const auto manifest = inspect_step(folder);
+    const uint64_t bytes = bytes_freed_by({folder.path});
     if (auto status = remove_folder(folder.path, ops); !status) {
       done.failed.push_back(status.error());
       continue;
     }
     done.deleted.push_back(step);
-    if (manifest) done.bytes += manifest->bytes();
+    done.bytes += bytes;
   }
   return done;
 }

@@ -66,7 +66,7 @@ std::optional<uint64_t> find_verified(const std::string& checkpoints, const Rete
 
 struct Retained {
   std::vector<uint64_t> deleted;
-  uint64_t bytes = 0;         // of these
+  uint64_t bytes = 0;         // that the disk got back
   std::vector<Error> failed;  // what could not be deleted; it is tried again next time
 };
 

@@ -1,7 +1,9 @@
 #include "checkpoint/stage.h"
 
+#include <fmt/format.h>
 #include <linux/ioprio.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -119,32 +121,30 @@ Status Stage::create(const StageFile& from) {
   return {};
 }
 
-Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) {
-  std::vector<Block> list;
-  const size_t first = files_.size();
-  for (size_t i = 0; i < files.size(); ++i) {
-    if (auto status = create(files[i]); !status) return status;
-    const auto add = [&](std::string_view part, uint64_t offset, bool is_data) {
-      for (uint64_t at = 0; at < part.size(); at += kBlock) {
-        const uint64_t bytes = std::min<uint64_t>(kBlock, part.size() - at);
-        list.push_back({files_.back().get(), part.data() + at, whole_pages(bytes), offset + at, i,
-                        is_data ? at + bytes : 0});
-      }
-    };
-    add(files[i].header, 0, false);
-    add(files[i].data, files[i].header.size(), true);
-  }
+void Stage::add_blocks(File& file, const StageFile& from, size_t number, std::vector<Block>& list) {
+  const auto add = [&](std::string_view part, uint64_t offset, bool is_data) {
+    for (uint64_t at = 0; at < part.size(); at += kBlock) {
+      const uint64_t bytes = std::min<uint64_t>(kBlock, part.size() - at);
+      list.push_back(
+          {&file, part.data() + at, whole_pages(bytes), offset + at, number, is_data ? at + bytes : 0});
+    }
+  };
+  add(from.header, 0, false);
+  add(from.data, from.header.size(), true);
+}
 
+Status Stage::work_off(std::vector<Block> list, const StageWork& work,
+                       const std::function<Status(const Block&)>& handle) {
   Blocks blocks(std::move(list), work);
   // As long as there are blocks, and it stays quiet or busy.
-  const auto work_off = [&](bool quiet, bool whatever) {
+  const auto work_on = [&](bool quiet, bool whatever) {
     while (whatever || blocks.quiet() == quiet) {
       const auto block = blocks.next();
       if (!block) return;
-      if (auto status = write_block(*block); !status) blocks.fail(std::move(status));
+      if (auto status = handle(*block); !status) blocks.fail(std::move(status));
     }
   };
-  if (blocks.count() < kBlocksForThreads) work_off(false, true);
+  if (blocks.count() < kBlocksForThreads) work_on(false, true);
   std::vector<std::thread> others;
   std::atomic<int> idle_ones = 0;
   while (!blocks.at_end()) {
@@ -153,22 +153,32 @@ Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) 
     try {
       others.emplace_back([&, quiet] {
         if (quiet) become_idle();
-        work_off(quiet, false);
+        work_on(quiet, false);
         if (quiet) --idle_ones;
       });
       if (quiet) ++idle_ones;
     } catch (const std::system_error&) {
       alone = true;  // the trainer has used up all threads that there may be
     }
-    if (!quiet || alone) work_off(quiet, false);
+    if (!quiet || alone) work_on(quiet, false);
     // An idle worker may not be given the processor for long; we are, and see first that the trainer is dead.
     // Or it has seen so and left, and another trainer lives by now.
     while (quiet && idle_ones > 0 && !blocks.at_end(kLookAgain) && blocks.quiet()) {
     }
   }
   for (auto& other : others) other.join();
-  if (!blocks.status()) return blocks.status();
+  return blocks.status();
+}
 
+Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) {
+  std::vector<Block> list;
+  const size_t first = files_.size();
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (auto status = create(files[i]); !status) return status;
+    add_blocks(*files_.back(), files[i], i, list);
+  }
+  auto status = work_off(std::move(list), work, [this](const Block& block) { return write_block(block); });
+  if (!status) return status;
   for (size_t i = first; i < files_.size(); ++i) {
     const File& file = *files_[i];
     // The last block went to the end of its page.
@@ -176,6 +186,44 @@ Status Stage::write(const std::vector<StageFile>& files, const StageWork& work) 
       return fail_errno("cannot size " + file.path);
   }
   return {};
+}
+
+Status Stage::open_standing(const StageFile& from, const std::string& standing) {
+  constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
+  auto file = std::make_unique<File>();
+  file->path = standing;
+  file->bytes = from.header.size() + from.data.size();
+  file->fd = ops_.open(standing, kFlags | O_DIRECT, 0);
+  if (file->fd < 0 && errno == EINVAL) {
+    file->direct = false;
+    file->fd = ops_.open(standing, kFlags, 0);
+  }
+  if (file->fd < 0) return fail_errno(standing);
+  files_.push_back(std::move(file));
+  const File& opened = *files_.back();
+  struct stat st {};
+  if (::fstat(opened.fd, &st) != 0) return fail_errno(standing);
+  if (!S_ISREG(st.st_mode) || static_cast<uint64_t>(st.st_size) != opened.bytes)
+    return fail(ErrorKind::damaged, standing + ": not a file of that size");
+  return {};
+}
+
+Status Stage::link(const StageFile& from, const std::string& standing, const StageWork& work) {
+  const size_t before = files_.size();
+  Status status = open_standing(from, standing);
+  if (status) {
+    std::vector<Block> list;
+    add_blocks(*files_.back(), from, 0, list);
+    status = work_off(std::move(list), work, [this](const Block& block) { return compare_block(block); });
+  }
+  if (status && ops_.link(standing, path_ + "/" + from.name) != 0)
+    status = fail_errno("cannot link " + standing);
+  // It stays open where it is linked: synced like the rest, since it may be a copy that nobody has synced.
+  if (!status && files_.size() > before) {
+    ops_.close(files_.back()->fd);
+    files_.pop_back();
+  }
+  return status;
 }
 
 // pwrite until all of it is there. A short write may end inside a page; the direct path goes on from the
@@ -189,9 +237,7 @@ Status Stage::write_block(const Block& block) {
     const ssize_t n =
         ops_.pwrite(file.fd, block.from + done, block.bytes - done, static_cast<off_t>(block.offset + done));
     if (n < 0 && errno == EINVAL && direct) {
-      // It took O_DIRECT and now refuses our blocks: larger sectors than our pages, say.
-      if (ops_.set_status_flags(file.fd, 0) != 0) return fail_errno("cannot write " + file.path);
-      file.direct = false;
+      if (auto status = set_buffered(file); !status) return status;
       continue;
     }
     if (n < 0) return fail_errno("cannot write " + file.path);
@@ -215,6 +261,45 @@ Status Stage::write_out(File& file, const Block& block) {
       errno != ESPIPE)
     return fail_errno("cannot write " + file.path);
   ops_.fadvise(file.fd, offset, bytes, POSIX_FADV_DONTNEED);
+  return {};
+}
+
+Status Stage::compare_block(const Block& block) {
+  File& file = *block.file;
+  const uint64_t wanted = std::min(block.bytes, file.bytes - block.offset);
+  const auto offset = static_cast<off_t>(block.offset);
+  const auto bytes = static_cast<off_t>(block.bytes);
+  const std::unique_ptr<char, void (*)(void*)> there(
+      static_cast<char*>(std::aligned_alloc(kArenaPage, block.bytes)), std::free);
+  if (!there) return fail_errno("cannot read " + file.path, ENOMEM);
+  for (uint64_t done = 0; done < wanted;) {
+    const bool direct = file.direct;
+    if (!direct) {
+      // What the page cache holds is no proof of what the disk does; and nothing is to be read ahead into it.
+      ops_.fadvise(file.fd, offset, bytes, POSIX_FADV_DONTNEED);
+      ops_.fadvise(file.fd, offset, bytes, POSIX_FADV_RANDOM);
+    }
+    const ssize_t n =
+        ops_.pread(file.fd, there.get() + done, block.bytes - done, static_cast<off_t>(block.offset + done));
+    if (n < 0 && errno == EINVAL && direct) {
+      if (auto status = set_buffered(file); !status) return status;
+      continue;
+    }
+    if (n < 0) return fail_errno("cannot read " + file.path);
+    const uint64_t reached = done + static_cast<uint64_t>(n);
+    const uint64_t next = reached >= wanted ? wanted : reached / kArenaPage * kArenaPage;
+    if (next == done) return fail(ErrorKind::damaged, file.path + ": ends too early");
+    done = next;
+  }
+  if (!file.direct) ops_.fadvise(file.fd, offset, bytes, POSIX_FADV_DONTNEED);
+  if (std::memcmp(there.get(), block.from, wanted) == 0) return {};
+  return fail(ErrorKind::damaged, fmt::format("{}: holds other bytes from {} on", file.path, block.offset));
+}
+
+// It took O_DIRECT and now refuses our blocks: larger sectors than our pages, say.
+Status Stage::set_buffered(File& file) {
+  if (ops_.set_status_flags(file.fd, 0) != 0) return fail_errno("cannot use " + file.path);
+  file.direct = false;
   return {};
 }
 

@@ -42,6 +42,12 @@ class Stage {
   // page cache in blocks of 4 MiB; where the file system has no O_DIRECT, through it and out of it again.
   Status write(const std::vector<StageFile>& files, const StageWork& work = {});
 
+  // A hard link to the file at `standing`, in the place of a copy, where the disk holds there what `file` is:
+  // all of it is read past the page cache and compared, since what is bad in it would be bad in every step
+  // that shares it. `file` is number 0 of the work. An error says why it is to be written; Error::damaged
+  // where other bytes are there. Nothing of it is in the stage then.
+  Status link(const StageFile& file, const std::string& standing, const StageWork& work = {});
+
   // Every file in the order of writing, then the folder. One journal commit carries them all: what follows
   // the first fsync finds its part done.
   Status sync();
@@ -51,9 +57,15 @@ class Stage {
   struct Block;
   class Blocks;
 
+  static void add_blocks(File& file, const StageFile& from, size_t number, std::vector<Block>& list);
+  Status work_off(std::vector<Block> list, const StageWork& work,
+                  const std::function<Status(const Block&)>& handle);
   Status create(const StageFile& file);
+  Status open_standing(const StageFile& file, const std::string& standing);
   Status write_block(const Block& block);
   Status write_out(File& file, const Block& block);
+  Status compare_block(const Block& block);
+  Status set_buffered(File& file);
 
   std::string path_;
   FileOps& ops_;

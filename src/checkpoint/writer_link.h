@@ -13,7 +13,7 @@
 //   ready {tensor_check, reason?}             the engine is there, or "none" and why
 //   arena_ready {gen} | arena_failed {gen, reason}
 //   started {step}
-//   committed {step, bytes, ms, unchanged, non_finite, tensor_check}    before retention
+//   committed {step, bytes, written, ms, unchanged, non_finite, tensor_check}    before retention
 //   retained {deleted, reason?}               reason: no room on the disk, more went than the policy lets go
 //   failed {step, reason, errno, final}       final: the image itself is wrong, it is not tried again
 //   reader_in_the_way {step, reader}          committed all the same; nothing was deleted

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/visible_text.h"
 #include "checkpoint/catalog.h"
+#include "checkpoint/folders.h"
 #include "checkpoint/pins.h"
 #include "commands/checkpoint_steps.h"
 #include "commands/control.h"
@@ -30,6 +31,14 @@ std::string metrics_text(const Json& metrics) {
   return text;
 }
 
+// With what it shares with other steps, and without.
+std::string size_text(const StepFolder& step, const Manifest& manifest) {
+  std::string text = fmt::format("{:>10}", format_bytes(manifest.bytes()));
+  if (manifest.file(kModelFile) == nullptr)
+    text += fmt::format(" ({} its own)", format_bytes(bytes_freed_by({step.path})));
+  return text;
+}
+
 int list(const CheckpointOptions& options) {
   const auto folder = find_run(options.target, absolute_path("."));
   if (!folder) return complain(folder.error(), kNoSuchRun);
@@ -42,6 +51,7 @@ int list(const CheckpointOptions& options) {
           {"step", step.step}, {"path", step.path}, {"complete", manifest.has_value()}, {"pinned", pinned}};
       if (manifest)
         row.update({{"bytes", manifest->bytes()},
+                    {"own_bytes", bytes_freed_by({step.path})},
                     {"created", manifest->created},
                     {"attempt", manifest->attempt},
                     {"metrics", manifest->metrics},
@@ -51,7 +61,7 @@ int list(const CheckpointOptions& options) {
         row["reason"] = manifest.error().message;
       std::printf("%s\n", dump_line(row).c_str());
     } else if (manifest) {
-      fmt::print("step {:<12} {:>10}  {:<9} {}{}{}\n", step.step, format_bytes(manifest->bytes()),
+      fmt::print("step {:<12} {}  {:<9} {}{}{}\n", step.step, size_text(step, *manifest),
                  age_text(manifest->created, now), visible_text(metrics_text(manifest->metrics)),
                  manifest->non_finite.empty() ? "" : "  NOT FINITE", pinned ? "  pinned" : "");
     } else {

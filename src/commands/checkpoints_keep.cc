@@ -6,6 +6,7 @@
 #include "base/exit_code.h"
 #include "base/lock.h"
 #include "base/text.h"
+#include "checkpoint/folders.h"
 #include "checkpoint/pins.h"
 #include "commands/checkpoint_steps.h"
 #include "run/history.h"
@@ -85,11 +86,9 @@ int tell_pruned(const std::vector<uint64_t>& steps, uint64_t bytes, const PruneS
 }
 
 uint64_t bytes_of(const RunFolder& run, const std::vector<uint64_t>& steps) {
-  uint64_t bytes = 0;
-  for (const uint64_t step : steps)
-    if (const auto manifest = inspect_step({step, run.checkpoints() + "/" + step_folder_name(step)}))
-      bytes += manifest->bytes();
-  return bytes;
+  std::vector<std::string> folders;
+  for (const uint64_t step : steps) folders.push_back(run.checkpoints() + "/" + step_folder_name(step));
+  return bytes_freed_by(folders);
 }
 
 int prune(const PruneStepsOptions& options) {

@@ -1,6 +1,10 @@
 #include "commands/open_model.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "base/install_layout.h"
+#include "base/lock.h"
 #include "base/read_file.h"
 #include "decode/torch_decoder.h"
 #include "engine_api/engine_loader.h"
@@ -12,15 +16,46 @@ namespace {
 constexpr uint64_t kPiece = uint64_t{64} << 20;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 
+// Under one lock: no part may be deleted after another one was opened.
+Result<ModelWeights> open_weights(const ModelFiles& files, const OpenOptions& options) {
+  TensorFileOptions file;
+  file.map = options.map;
+  file.lock_path = run_lock_of(files.weights.front());
+  file.lock_limit = options.lock_limit;
+  std::optional<FileLock> all;
+  if (!file.lock_path.empty()) {
+    auto lock = FileLock::acquire(file.lock_path, FileLock::Mode::shared, options.lock_limit);
+    if (!lock) return forward(std::move(lock));
+    all = std::move(*lock);
+  }
+  ModelWeights weights;
+  for (const std::string& path : files.weights) {
+    auto part = TensorFile::open(path, file);
+    if (!part) return forward(std::move(part));
+    weights.push_back(std::move(*part));
+  }
+  return weights;
+}
+
+// Page faults here, where progress is shown, and not in the first answer.
+void populate(const ModelWeights& weights, const LoadProgress& progress) {
+  uint64_t total = 0;
+  for (const auto& file : weights) total += file->file_bytes();
+  uint64_t done = 0;
+  for (const auto& file : weights) {
+    for (uint64_t at = 0; at < file->file_bytes(); at += kPiece) {
+      const uint64_t piece = std::min(kPiece, file->file_bytes() - at);
+      file->populate(at, piece);
+      progress(done += piece, total);
+    }
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Decoder>> open_model(const ModelFiles& files, const OpenOptions& options,
                                             const LoadProgress& progress) {
-  TensorFileOptions file;
-  file.map = options.map;
-  file.lock_path = run_lock_of(files.weights);
-  file.lock_limit = options.lock_limit;
-  const auto weights = TensorFile::open(files.weights, file);
+  const auto weights = open_weights(files, options);
   if (!weights) return tl::unexpected(weights.error());
   const auto config = read_small_file(files.folder + "/config.json", kMaxConfigBytes, Links::follow);
   if (!config)
@@ -28,12 +63,7 @@ Result<std::unique_ptr<Decoder>> open_model(const ModelFiles& files, const OpenO
                 config.error().message + "; the model's config.json belongs beside its weights");
   const auto engine = load_engine(install_layout().engine);
   if (!engine) return tl::unexpected(engine.error());
-  // Page faults here, where progress is shown, and not in the first answer.
-  const uint64_t total = (*weights)->file_bytes();
-  for (uint64_t at = 0; at < total; at += kPiece) {
-    (*weights)->populate(at, std::min(kPiece, total - at));
-    progress(std::min(at + kPiece, total), total);
-  }
+  populate(*weights, progress);
   TorchDecoderOptions decoder;
   decoder.device = options.device;
   decoder.max_context = options.max_context;

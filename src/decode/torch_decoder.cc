@@ -2,18 +2,26 @@
 
 #include <fmt/format.h>
 
+#include <set>
 #include <vector>
+
+#include "base/visible_text.h"
 
 namespace bitctl {
 namespace {
 
-std::vector<bitctl_tensor> tensors_of(const TensorFile& file) {
+Result<std::vector<bitctl_tensor>> tensors_of(const ModelWeights& weights) {
   std::vector<bitctl_tensor> tensors;
-  tensors.reserve(file.header().tensors.size());
-  for (const auto& info : file.header().tensors) {
-    const std::string_view bytes = file.bytes(info);
-    tensors.push_back({info.name.c_str(), info.dtype.c_str(), info.shape.data(), info.shape.size(),
-                       bytes.data(), bytes.size()});
+  std::set<std::string_view> names;
+  for (const auto& file : weights) {
+    for (const auto& info : file->header().tensors) {
+      if (!names.insert(info.name).second)
+        return fail(ErrorKind::invalid, fmt::format("{}: tensor {} is in another part, too", file->path(),
+                                                    visible_text(info.name)));
+      const std::string_view bytes = file->bytes(info);
+      tensors.push_back({info.name.c_str(), info.dtype.c_str(), info.shape.data(), info.shape.size(),
+                         bytes.data(), bytes.size()});
+    }
   }
   return tensors;
 }
@@ -48,22 +56,22 @@ class TorchDecoder : public Decoder {
 }  // namespace
 
 Result<std::unique_ptr<Decoder>> open_torch_decoder(const bitctl_engine* engine,
-                                                    const std::string& config_json,
-                                                    std::shared_ptr<const TensorFile> weights,
+                                                    const std::string& config_json, ModelWeights weights,
                                                     const TorchDecoderOptions& options) {
-  const std::vector<bitctl_tensor> tensors = tensors_of(*weights);
-  using Owner = std::shared_ptr<const TensorFile>;
+  const auto tensors = tensors_of(weights);
+  if (!tensors) return tl::unexpected(tensors.error());
   const bitctl_model_options model_options{
       .threads = options.threads,
       .max_context = options.max_context,
       .device = options.device.c_str(),
-      .owner = new Owner(std::move(weights)),  // the engine's from here on, also if it refuses the model
-      .release = [](void* owner) { delete static_cast<Owner*>(owner); },
+      .owner =
+          new ModelWeights(std::move(weights)),  // the engine's from here on, also if it refuses the model
+      .release = [](void* owner) { delete static_cast<ModelWeights*>(owner); },
   };
   bitctl_model* model = nullptr;
   bitctl_model_info info{};
   bitctl_engine_error error;
-  if (engine->model_open(config_json.c_str(), tensors.data(), tensors.size(), &model_options, &model, &info,
+  if (engine->model_open(config_json.c_str(), tensors->data(), tensors->size(), &model_options, &model, &info,
                          &error) != 0)
     return fail(ErrorKind::invalid, error.text);
   return std::make_unique<TorchDecoder>(engine, model, info);

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "decode/decoder.h"
@@ -17,12 +18,14 @@ struct TorchDecoderOptions {
   std::string device = "auto";
 };
 
-// `config_json` is the text of the model's config.json. The decoder keeps `weights` and computes on its
+// The files that hold a model's tensors, each of them in one.
+using ModelWeights = std::vector<std::shared_ptr<const TensorFile>>;
+
+// `config_json` is the text of the model's config.json. The decoder keeps `weights` and computes on their
 // memory. Error::invalid with the engine's own words. Blocks for as long as a few page faults take; the pages
 // of the weights come in as they are used, or beforehand through TensorFile::populate.
 Result<std::unique_ptr<Decoder>> open_torch_decoder(const bitctl_engine* engine,
-                                                    const std::string& config_json,
-                                                    std::shared_ptr<const TensorFile> weights,
+                                                    const std::string& config_json, ModelWeights weights,
                                                     const TorchDecoderOptions& options = {});
 
 }  // namespace bitctl

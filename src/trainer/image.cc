@@ -98,7 +98,7 @@ Result<Parts> read_image(const ArenaLayout& arena, const uint64_t* used, const c
       return fail(ErrorKind::damaged, region.name + ": longer than its place in memory");
     const auto table = parse_header({image, region.header_bytes}, used[i]);
     if (!table) return fail(ErrorKind::damaged, region.name + ": " + table.error().message);
-    auto& tensors = region.name == kModelFile ? parts.model : parts.training;
+    auto& tensors = is_model_file(region.name) ? parts.model : parts.training;
     for (const TensorInfo& tensor : table->tensors)
       tensors.push_back(
           {tensor.name, tensor.dtype, tensor.shape, image + table->header_bytes + tensor.begin});

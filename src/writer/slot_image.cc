@@ -25,6 +25,7 @@ Result<FileImage> image_of_file(const ArenaFile& region, const char* memory, uin
   if (!table) return bad(table.error().message);
   image.table = std::move(*table);
   image.data = memory + region.header_bytes;
+  image.frozen = image.table.metadata_value(kFrozenKey) == "true";
   return image;
 }
 

@@ -9,7 +9,8 @@
 namespace bitctl {
 
 // `memory` is the slot (layout.slot_bytes() bytes). Error::invalid or damaged where the slot is no snapshot.
-// Step, epoch, metrics and side files come from the metadata of training.safetensors (key "bitctl").
+// Step, epoch, metrics and side files come from the metadata of training.safetensors (key "bitctl"); whether
+// a file is frozen from its own ("bitctl.frozen").
 Result<StepImage> image_of_slot(const ArenaLayout& layout, const char* memory, const bitctl_slot& slot,
                                 const std::string& run_id, const std::string& checkpoints);
 

@@ -51,9 +51,11 @@ class Pace {
 
 bool is_disk_full(const Error& error) { return error.errno_value == ENOSPC || error.errno_value == EDQUOT; }
 
-uint64_t bytes_of(const StepImage& image) {
+// What a save needs room for; where something frozen is to be written after all, the next try asks for more.
+uint64_t bytes_to_write(const StepImage& image) {
   uint64_t bytes = 0;
-  for (const FileImage& file : image.files) bytes += file.header.size() + file.table.data_bytes;
+  for (const FileImage& file : image.files)
+    if (!file.frozen) bytes += file.bytes();
   return bytes;
 }
 
@@ -291,6 +293,7 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<
     Json message = {{"type", "committed"},
                     {"step", manifest.step},
                     {"bytes", manifest.bytes()},
+                    {"written", done.written},
                     {"ms", std::chrono::duration_cast<std::chrono::milliseconds>(took).count()},
                     {"unchanged", done.unchanged},
                     {"tensor_check", manifest.tensor_check},
@@ -304,9 +307,13 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<
     tell_retained(retain(folder_.checkpoints(), options_.retention, scope).deleted, {});
   };
   auto saved = save_step(folder_.checkpoints(), *image, save);
-  while (!saved && is_disk_full(saved.error()) && make_room(scope, bytes_of(*image), saved.error().message))
+  while (!saved && is_disk_full(saved.error()) &&
+         make_room(scope, bytes_to_write(*image), saved.error().message))
     saved = save_step(folder_.checkpoints(), *image, save);
   const Status status = saved ? Status() : Status(tl::unexpected(saved.error()));
+  if (saved && !saved->damaged.empty())
+    spdlog::error("writer: {} is not what was saved there; step {} has it written anew", saved->damaged,
+                  slot.step);
   if (saved && !saved->reader_in_the_way.empty())
     inbox_.post([this, step = slot.step, reader = saved->reader_in_the_way] {
       send({{"type", "reader_in_the_way"}, {"step", step}, {"reader", reader}});

@@ -17,23 +17,24 @@ def folder(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("kind", ["first", "retention", "exchange", "bad folder"])
+@pytest.mark.parametrize("kind", ["first", "retention", "exchange", "bad folder", "linked"])
 def test_the_recorder_saw_every_call_that_strace_saw(tmp_path, folder, kind):
     """What the crash states are made of is what the program does."""
-    before = {"first": 0, "retention": 3, "exchange": 2, "bad folder": 2}[kind]
+    before = {"first": 0, "retention": 3, "exchange": 2, "bad folder": 2, "linked": 1}[kind]
+    options = ["--frozen"] if kind == "linked" else []
     for step in range(1, before + 1):
-        assert saves.save(folder, step, "a", "--keep", "9").returncode == 0
+        assert saves.save(folder, step, "a", "--keep", "9", *options).returncode == 0
     if kind == "bad folder":
         (folder / "step-000000002" / "model.safetensors").write_bytes(b"torn")
-    step = before + 1 if kind in ("first", "retention") else before
+    step = before if kind in ("exchange", "bad folder") else before + 1
     log, trace = tmp_path / "recorded", tmp_path / "traced"
-    result = saves.save(folder, step, "b", "--keep", "2", "--record", log, strace=[*TRACE, "-o", trace])
+    result = saves.save(folder, step, "b", "--keep", "2", "--record", log, *options, strace=[*TRACE, "-o", trace])
     assert result.returncode == 0, result.stderr
     recorded = saves.by_file(log.read_text().splitlines())
     traced = saves.by_file(saves.changes(trace.read_text(), folder))
     assert recorded == traced
     names = " ".join(recorded["names"])
-    assert {"first": "rename", "retention": "rmdir .trash-", "exchange": "exchange", "bad folder": ".bad-"}[kind] in names, "the control: %s" % names
+    assert {"first": "rename", "retention": "rmdir .trash-", "exchange": "exchange", "bad folder": ".bad-", "linked": "link step-"}[kind] in names, "the control: %s" % names
 
 
 def test_a_call_past_the_recorder_would_be_seen(tmp_path, folder):

@@ -1,8 +1,8 @@
 // One save, or one look at what is there, for tests that kill and starve it from outside.
 //
-//   checkpoint_tool save CHECKPOINTS STEP FILL [--elements N] [--keep N] [--record FILE]
-//     A step whose tensors hold nothing but the byte FILL; "acknowledged STEP" the moment it is. --record:
-//     the calls.
+//   checkpoint_tool save CHECKPOINTS STEP FILL [--elements N] [--frozen] [--keep N] [--record FILE]
+//     A step whose tensors hold nothing but the byte FILL, or the byte f in the part that is --frozen;
+//     "acknowledged STEP" the moment it is. --record: the calls.
 //   checkpoint_tool load CHECKPOINTS
 //     What the next writer finds, by every kind of load: {"step": …, "fill": …, "bad": […]}; step 0: nothing.
 //     Exit code 1 where one load takes what another refuses.
@@ -72,7 +72,7 @@ void write_log(const std::vector<FileOp>& log, const std::string& path) {
   }
 }
 
-int save(const std::string& checkpoints, uint64_t step, char fill, size_t elements, int keep,
+int save(const std::string& checkpoints, uint64_t step, char fill, size_t elements, bool frozen, int keep,
          const std::string& record) {
   RecordingFileOps recorder(checkpoints);
   FileOps& ops = record.empty() ? system_file_ops() : recorder;
@@ -80,7 +80,8 @@ int save(const std::string& checkpoints, uint64_t step, char fill, size_t elemen
   options.ops = &ops;
   options.on_committed = [&](const Saved&) { say(fmt::format("acknowledged {}", step)); };
   options.retain = [&] { retain(checkpoints, {.keep_last = keep}, {"test-run", {}, {step}}, ops); };
-  const TestStep image(step, fill, elements);
+  const TestStep image =
+      frozen ? TestStep::with_frozen(step, fill, elements) : TestStep(step, fill, elements);
   const auto saved = save_step(checkpoints, image.image, options);
   if (!record.empty()) write_log(recorder.log(), record);
   if (!saved) std::fprintf(stderr, "%s\n", saved.error().message.c_str());
@@ -99,16 +100,18 @@ char fill_of(const StepFolder& folder, const Manifest& manifest) {
       static_cast<char*>(std::aligned_alloc(kArenaPage, layout->slot_bytes())), std::free);
   bitctl_slot slot{};
   if (!load_step(folder, manifest, *layout, memory.get(), &slot)) return '\0';
-  const char fill = memory.get()[manifest.files[0].header_bytes];
-  for (size_t i = 0; i < manifest.files.size(); ++i) {
+  const size_t last = manifest.files.size() - 1;
+  const char step_fill = memory.get()[layout->offset_of(last) + manifest.files[last].header_bytes];
+  for (size_t i = 0; i <= last; ++i) {
     const ManifestFile& file = manifest.files[i];
+    const char fill = file.name == kFrozenPart ? 'f' : step_fill;
     const std::string_view read(memory.get() + layout->offset_of(i) + file.header_bytes, file.data_bytes());
     const auto mapped = TensorFile::open(folder.path + "/" + file.name, {});
     if (!mapped || !holds_only(read, fill)) return '\0';
     for (const TensorInfo& tensor : (*mapped)->header().tensors)
       if (!holds_only((*mapped)->bytes(tensor), fill)) return '\0';
   }
-  return fill;
+  return step_fill;
 }
 
 int load(const std::string& checkpoints) {
@@ -135,6 +138,7 @@ int main(int argc, char** argv) {
   std::string checkpoints, fill, record;
   uint64_t step = 0;
   size_t elements = 3000;
+  bool frozen = false;
   int keep = 2;
   CLI::App app;
   auto* saving = app.add_subcommand("save");
@@ -142,11 +146,12 @@ int main(int argc, char** argv) {
   saving->add_option("step", step)->required();
   saving->add_option("fill", fill)->required();
   saving->add_option("--elements", elements)->check(CLI::Range(1, (1 << 18) - 1));
+  saving->add_flag("--frozen", frozen);
   saving->add_option("--keep", keep);
   saving->add_option("--record", record);
   auto* loading = app.add_subcommand("load");
   loading->add_option("checkpoints", checkpoints)->required();
   app.require_subcommand(1);
   CLI11_PARSE(app, argc, argv);
-  return *loading ? load(checkpoints) : save(checkpoints, step, fill.at(0), elements, keep, record);
+  return *loading ? load(checkpoints) : save(checkpoints, step, fill.at(0), elements, frozen, keep, record);
 }

@@ -72,7 +72,7 @@ Result<std::unique_ptr<Decoder>> open(const Arguments& arguments, Json& about) {
   const auto weights = TensorFile::open(path, {.map = arguments.map, .lock_path = run_lock_of(path)});
   if (!weights) return tl::unexpected(weights.error());
   about["mapped"] = (*weights)->mapped();
-  auto decoder = open_torch_decoder(*engine, *config, *weights, arguments.decoder);
+  auto decoder = open_torch_decoder(*engine, *config, {*weights}, arguments.decoder);
   if (!decoder) return decoder;
   about["model_s"] = seconds_since(loaded);
   about["dtype"] = (*decoder)->info().dtype;

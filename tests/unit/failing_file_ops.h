@@ -50,6 +50,9 @@ class FailingFileOps : public FileOps {
     return fails("pwrite", path_of(fd)) ? -1
                                         : std::min(FileOps::pwrite(fd, data, size, offset), limited(size));
   }
+  ssize_t pread(int fd, void* data, size_t size, off_t offset) override {
+    return fails("pread", path_of(fd)) ? -1 : FileOps::pread(fd, data, size, offset);
+  }
   int fallocate(int fd, off_t size) override {
     return fails("fallocate", path_of(fd)) ? -1 : FileOps::fallocate(fd, size);
   }

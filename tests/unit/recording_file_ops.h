@@ -74,6 +74,9 @@ class RecordingFileOps : public FileOps {
   ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) override {
     return wrote(fd, data, inner_.pwrite(fd, data, size, offset), static_cast<uint64_t>(offset));
   }
+  ssize_t pread(int fd, void* data, size_t size, off_t offset) override {
+    return inner_.pread(fd, data, size, offset);
+  }
   int fallocate(int fd, off_t size) override {
     return sized(fd, inner_.fallocate(fd, size), FileOp::Kind::size_at_least, size);
   }

@@ -1,5 +1,6 @@
 #include "chat/model_files.h"
 
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 
 #include <filesystem>
@@ -9,14 +10,18 @@
 namespace bitctl {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::SizeIs;
 
 class ModelFilesTest : public testing::Test {
  protected:
-  std::string weights(const std::string& path) { return ModelFilesTest::find(path).weights; }
+  std::string weights(const std::string& path) {
+    return fmt::format("{}", fmt::join(find(path).weights, " "));
+  }
   static ModelFiles find(const std::string& path) {
     auto found = find_model_files(path);
-    return found ? *found : ModelFiles{found.error().message, "", ""};
+    return found ? *found : ModelFiles{found.error().message, {}, ""};
   }
 
   TemporaryFolder folder_;
@@ -26,7 +31,7 @@ TEST_F(ModelFilesTest, AFileIsItselfAndItsFolderHoldsTheRest) {
   const std::string path = folder_.write("smollm/model.safetensors", "");
   const ModelFiles files = find(path);
   EXPECT_EQ(files.name, "model");
-  EXPECT_EQ(files.weights, path);
+  EXPECT_THAT(files.weights, ElementsAre(path));
   EXPECT_EQ(files.folder, folder_ / "smollm");
 }
 
@@ -53,8 +58,39 @@ TEST_F(ModelFilesTest, WhatIsNoModelSaysWhatIsMissing) {
   EXPECT_THAT(find(folder_ / "nowhere").name, HasSubstr("nowhere: no such file, folder or run"));
   EXPECT_THAT(find(folder_.path()).name, HasSubstr("no model.safetensors, no model/ and no checkpoint"));
   EXPECT_THAT(find(folder_.write("model.bin", "")).name, HasSubstr("not a .safetensors file"));
-  folder_.write("sharded/model.safetensors.index.json", "{}");
-  EXPECT_THAT(find(folder_ / "sharded").name, HasSubstr("several files are not supported"));
+}
+
+TEST_F(ModelFilesTest, AModelInPartsIsWhatItsIndexNames) {
+  const std::string one = folder_.write("parts/model-00001-of-00002.safetensors", "");
+  const std::string two = folder_.write("parts/model-00002-of-00002.safetensors", "");
+  folder_.write("parts/training.safetensors", "");
+  folder_.write("parts/model.safetensors.index.json",
+                R"({"metadata": {}, "weight_map": {"a": "model-00002-of-00002.safetensors",
+      "b": "model-00001-of-00002.safetensors", "c": "model-00002-of-00002.safetensors"}})");
+  const ModelFiles files = find(folder_ / "parts");
+  EXPECT_EQ(files.name, "parts");
+  EXPECT_THAT(files.weights, ElementsAre(one, two));
+  EXPECT_THAT(find(two).weights, ElementsAre(one, two)) << "one part stands for all";
+  std::filesystem::create_directories(folder_ / "run/checkpoints");
+  std::filesystem::rename(folder_ / "parts", folder_ / "run/checkpoints/step-000000007");
+  EXPECT_THAT(find(folder_ / "run").weights, SizeIs(2));
+  std::filesystem::remove(folder_ / "run/checkpoints/step-000000007/model-00001-of-00002.safetensors");
+  EXPECT_THAT(find(folder_ / "run").name, HasSubstr("model-00001-of-00002.safetensors: no such file"));
+}
+
+TEST_F(ModelFilesTest, AnIndexThatIsNoneIsRefused) {
+  const auto refusal = [&](const std::string& index) {
+    folder_.write("parts/model.safetensors.index.json", index);
+    return find(folder_ / "parts").name;
+  };
+  EXPECT_THAT(refusal("{"), HasSubstr("index.json: byte "));
+  for (const char* none : {"{}", "[]", R"({"weight_map": {}})", R"({"weight_map": 3})"})
+    EXPECT_THAT(refusal(none), HasSubstr("no weight_map that names files")) << none;
+  folder_.write("elsewhere.safetensors", "");
+  for (const char* place : {R"("../elsewhere.safetensors")", R"("model.bin")", "3"})
+    EXPECT_THAT(refusal(R"({"weight_map": {"w": )" + std::string(place) + "}}"),
+                HasSubstr("\"w\" is not said to be in a .safetensors file"))
+        << place;
 }
 
 }  // namespace

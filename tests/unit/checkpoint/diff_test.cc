@@ -124,5 +124,17 @@ TEST_F(DiffSteps, DamageIsNamed) {
   EXPECT_THAT(status.error().message, HasSubstr("step-000000002/model.safetensors: tensor w does not match"));
 }
 
+TEST_F(DiffSteps, ATensorIsTheSameInAnotherPartOfTheModel) {
+  const TestTensor frozen = floats("f", {2}, {1, 2});
+  ASSERT_TRUE(save_files(folder_.path(), 1,
+                         {{"model-00001-of-00002.safetensors", {frozen}},
+                          {"model-00002-of-00002.safetensors", {floats("w", {1}, {1})}}}));
+  save(2, {frozen, floats("w", {1}, {3})});
+  const auto changes = diff();
+  EXPECT_EQ(changes.size(), 2u);
+  EXPECT_TRUE(changes.at("f").same);
+  EXPECT_DOUBLE_EQ(changes.at("w").delta->norm, 2);
+}
+
 }  // namespace
 }  // namespace bitctl

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <numeric>
 
 #include "checkpoint/quantize.h"
@@ -76,6 +78,34 @@ class ExportStep : public testing::Test {
   std::string checkpoints_ = folder_ / "checkpoints";
   std::string target_ = folder_ / "out/model";
 };
+
+TEST_F(ExportStep, AModelInPartsBecomesOneFileOfItsOwn) {
+  const TestTensor w = floats("model.layers.0.mlp.weight", {2, 2}, {1, 2, 3, 4});
+  const TestTensor lora = floats("lora", {2}, {5, 6});
+  const auto saved =
+      save_files(checkpoints_, 1,
+                 {{"model-00001-of-00002.safetensors", {w}}, {"model-00002-of-00002.safetensors", {lora}}},
+                 folder_ / "side");
+  ASSERT_TRUE(saved) << saved.error().message;
+  const auto done = run({});
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->tensors, 2u);
+  for (const TestTensor& tensor : {w, lora})
+    EXPECT_EQ(model()->bytes(*model()->header().find(tensor.name)), tensor.bytes) << tensor.name;
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(target_)) {
+    names.push_back(entry.path().filename());
+    EXPECT_EQ(entry.hard_link_count(), 1u) << names.back();
+  }
+  EXPECT_THAT(names, UnorderedElementsAre("model.safetensors", "config.json", "tokenizer.json"));
+  std::fstream(step().path + "/model-00002-of-00002.safetensors",
+               std::ios::in | std::ios::out | std::ios::binary)
+      .seekp(4096)
+      .put('!');
+  const auto damaged = run({.replace = true});
+  ASSERT_FALSE(damaged);
+  EXPECT_THAT(damaged.error().message, HasSubstr("model-00002-of-00002.safetensors: tensor lora"));
+}
 
 TEST_F(ExportStep, AsSavedEveryByteIsTheSame) {
   const auto done = run({});

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -31,6 +33,8 @@ class WatchedOps : public FileOps {
  public:
   bool refuse_direct_open = false;
   bool refuse_direct_write = false;
+  bool refuse_direct_read = false;
+  size_t short_read = 0;
   int fail_write = 0;   // the Nth write of a block
   int fail_range = -1;  // errno of sync_file_range
 
@@ -53,6 +57,16 @@ class WatchedOps : public FileOps {
     }
     return FileOps::pwrite(fd, data, size, offset);
   }
+  ssize_t pread(int fd, void* data, size_t size, off_t offset) override {
+    {
+      const std::lock_guard lock(mutex);
+      threads.insert(std::this_thread::get_id());
+      nice.push_back(::getpriority(PRIO_PROCESS, static_cast<id_t>(::gettid())));
+      errno = EINVAL;
+      if (refuse_direct_read && (::fcntl(fd, F_GETFL) & O_DIRECT) != 0) return -1;
+    }
+    return FileOps::pread(fd, data, short_read > 0 ? std::min(size, short_read) : size, offset);
+  }
   int sync_file_range(int fd, off_t offset, off_t size, unsigned flags) override {
     const std::lock_guard lock(mutex);
     ++ranges;
@@ -63,7 +77,7 @@ class WatchedOps : public FileOps {
 
   std::mutex mutex;
   std::set<std::thread::id> threads;
-  std::vector<int> nice;  // of the thread of each write
+  std::vector<int> nice;  // of the thread of each write or read
   int ranges = 0;
 };
 
@@ -77,6 +91,22 @@ class StageTest : public testing::Test {
     Stage stage(folder_.path(), ops_);
     if (auto status = stage.write({{"data", header_.view(), memory_.view()}}, work); !status) return status;
     return stage.sync();
+  }
+  // Of "data" into another stage.
+  Status link(const StageWork& work = {}) {
+    std::filesystem::create_directories(folder_ / "next");
+    Stage stage(folder_ / "next", ops_);
+    if (auto status = stage.link({"data", header_.view(), memory_.view()}, path(), work); !status)
+      return status;
+    return stage.sync();
+  }
+  bool is_linked() const { return std::filesystem::exists(folder_ / "next/data"); }
+  void flip(uint64_t byte) {
+    std::fstream file(path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(byte));
+    const char was = static_cast<char>(file.get());
+    file.seekp(static_cast<std::streamoff>(byte));
+    file.put(static_cast<char>(was ^ 1));
   }
   std::string path() const { return folder_ / "data"; }
   std::string expected() const { return std::string(header_.view()) + content_; }
@@ -166,6 +196,78 @@ TEST_F(StageTest, BesideATrainingOneIdleWorkerWrites) {
   EXPECT_FALSE(ops_.threads.contains(std::this_thread::get_id()));
   EXPECT_THAT(ops_.nice, Each(19));
   EXPECT_EQ(::getpriority(PRIO_PROCESS, 0), 0) << "of the caller";
+}
+
+TEST_F(StageTest, ALinkIsReadByTwoWorkersAndSeenInOrder) {
+  ASSERT_TRUE(write());
+  ops_.threads.clear();
+  std::vector<uint64_t> seen;
+  ASSERT_TRUE(link({[&](size_t, uint64_t end) { seen.push_back(end); }, {}}));
+  EXPECT_TRUE(is_linked());
+  ASSERT_THAT(seen, SizeIs(10));
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+  EXPECT_EQ(seen.back(), kBytes);
+  EXPECT_EQ(read_text(folder_ / "next/data"), expected());
+}
+
+TEST_F(StageTest, ALinkLeavesNothingInThePageCache) {
+  if (on_tmpfs()) GTEST_SKIP() << "a tmpfs is the page cache";
+  ASSERT_TRUE(write());
+  for (const bool buffered : {false, true}) {
+    ops_.refuse_direct_open = buffered;
+    ASSERT_TRUE(link());
+    EXPECT_EQ(cached_pages(), 0u) << (buffered ? "buffered" : "direct");
+    ::unlink((folder_ / "next/data").c_str());
+  }
+}
+
+TEST_F(StageTest, ABitAnywhereKeepsAFileFromBeingLinked) {
+  ASSERT_TRUE(write());
+  const uint64_t last = expected().size() - 1;
+  for (const uint64_t byte : {uint64_t{0}, uint64_t{4096}, 3 * kBlock + 17, last}) {
+    for (const bool buffered : {false, true}) {
+      ops_.refuse_direct_open = buffered;
+      flip(byte);
+      const auto refused = link();
+      ASSERT_FALSE(refused) << byte;
+      EXPECT_EQ(refused.error().kind, ErrorKind::damaged);
+      EXPECT_FALSE(is_linked());
+      flip(byte);
+      ASSERT_TRUE(link()) << byte;
+      ::unlink((folder_ / "next/data").c_str());
+    }
+  }
+}
+
+TEST_F(StageTest, ShortReadsAndARefusedDirectReadAreGoneOnFrom) {
+  ASSERT_TRUE(write());
+  ops_.short_read = 3 * 4096 + 100;
+  ops_.refuse_direct_read = true;
+  ASSERT_TRUE(link());
+  flip(2 * kBlock + 1);
+  ::unlink((folder_ / "next/data").c_str());
+  EXPECT_FALSE(link());
+}
+
+TEST_F(StageTest, WhatIsNoFileOfThatSizeIsNotLinked) {
+  EXPECT_FALSE(link()) << "nothing there";
+  ASSERT_TRUE(write());
+  ASSERT_EQ(::truncate(path().c_str(), static_cast<off_t>(expected().size() - 1)), 0);
+  EXPECT_FALSE(link());
+  std::filesystem::rename(path(), folder_ / "elsewhere");
+  std::filesystem::create_symlink(folder_ / "elsewhere", path());
+  EXPECT_FALSE(link()) << "behind a link";
+  EXPECT_FALSE(is_linked());
+}
+
+TEST_F(StageTest, BesideATrainingOneIdleWorkerReads) {
+  ASSERT_TRUE(write());
+  ops_.threads.clear();
+  ops_.nice.clear();
+  ASSERT_TRUE(link({{}, [] { return true; }}));
+  EXPECT_THAT(ops_.threads, SizeIs(1));
+  EXPECT_FALSE(ops_.threads.contains(std::this_thread::get_id()));
+  EXPECT_THAT(ops_.nice, Each(19));
 }
 
 TEST_F(StageTest, ItIsAtFullSpeedOnceTheTrainerIsDead) {

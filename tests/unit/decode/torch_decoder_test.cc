@@ -70,7 +70,7 @@ class TorchDecoderTest : public testing::Test {
 
 TEST_F(TorchDecoderTest, HandsTheTensorsOverAndKeepsThemWhileItLives) {
   std::weak_ptr<const TensorFile> watched = file_;
-  auto decoder = open_torch_decoder(&kTable, "{}", std::move(file_));
+  auto decoder = open_torch_decoder(&kTable, "{}", {std::move(file_)});
   ASSERT_TRUE(decoder);
   EXPECT_EQ(recorder.tensors, std::vector<std::string>{"w U8 2 abcd"});
   EXPECT_EQ((*decoder)->info().implementation, "torch");
@@ -80,17 +80,28 @@ TEST_F(TorchDecoderTest, HandsTheTensorsOverAndKeepsThemWhileItLives) {
   EXPECT_TRUE(watched.expired());
 }
 
+TEST_F(TorchDecoderTest, TakesTheTensorsOfAllParts) {
+  const auto part = *TensorFile::open(
+      folder_.write("more.safetensors", *build_header({{"v", "U8", {3}, 0, 3}}, {}) + "efg"));
+  const auto decoder = open_torch_decoder(&kTable, "{}", {file_, part});
+  ASSERT_TRUE(decoder);
+  EXPECT_EQ(recorder.tensors, (std::vector<std::string>{"w U8 2 abcd", "v U8 1 efg"}));
+  const auto twice = open_torch_decoder(&kTable, "{}", {file_, part, file_});
+  ASSERT_FALSE(twice);
+  EXPECT_EQ(twice.error().message, file_->path() + ": tensor w is in another part, too");
+}
+
 TEST_F(TorchDecoderTest, ARefusedModelLetsGoOfTheFile) {
   recorder.refuse = true;
   std::weak_ptr<const TensorFile> watched = file_;
-  const auto decoder = open_torch_decoder(&kTable, "{}", std::move(file_));
+  const auto decoder = open_torch_decoder(&kTable, "{}", {std::move(file_)});
   ASSERT_FALSE(decoder);
   EXPECT_EQ(decoder.error().message, "no such model");
   EXPECT_TRUE(watched.expired());
 }
 
 TEST_F(TorchDecoderTest, RunsIdsAndPassesErrorsOn) {
-  const auto decoder = open_torch_decoder(&kTable, "{}", file_);
+  const auto decoder = open_torch_decoder(&kTable, "{}", {file_});
   ASSERT_TRUE(decoder);
   std::vector<float> logits(3);
   EXPECT_TRUE((*decoder)->forward(std::vector<int32_t>{5, 6}, 4, logits));
