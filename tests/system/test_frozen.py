@@ -70,7 +70,7 @@ def test_killed_and_resumed_it_is_written_once_and_the_weights_are_the_same(star
     weights = torch.load(tmp_path / "w.pt")
     assert weights.keys() == uninterrupted.keys() and all(weights[k].equal(uninterrupted[k]) for k in uninterrupted)
 
-    assert len(standing(again)) > 3 and len(inodes(again)) == 1, "one file for all steps, attempts and the finished model"
+    assert len(standing(again)) >= 2 and len(inodes(again)) == 1, "one file for all steps, attempts and the finished model"
     rows = again.events("committed")
     assert rows[0]["written"] > FROZEN_BYTES and all(row["bytes"] > FROZEN_BYTES for row in rows)
     changed = changed_bytes(standing(again)[-1])
@@ -81,7 +81,9 @@ def test_killed_and_resumed_it_is_written_once_and_the_weights_are_the_same(star
     assert "its own)" in checkpoints(bitctl, again, "ls", again.path)
 
     checkpoints(bitctl, again, "verify", again.path, "--deep")
-    changes = {row["name"]: row["same"] for row in checkpoints(bitctl, again, "diff", again.path, 2, "newest", "--json") if row["file"].startswith("model")}  # fmt: skip
+    oldest = int(standing(again)[0].name[5:])
+    rows = checkpoints(bitctl, again, "diff", again.path, oldest, "newest", "--json")
+    changes = {row["name"]: row["same"] for row in rows if row["file"] in (FROZEN, TRAINED)}
     assert changes == {"base.weight": True, "lora_a": False, "lora_b": False}
     checkpoints(bitctl, again, "export", again.path, "newest", tmp_path / "out")
     exported = load_file(tmp_path / "out" / "model.safetensors")
