@@ -269,8 +269,9 @@ Status Stage::compare_block(const Block& block) {
   const uint64_t wanted = std::min(block.bytes, file.bytes - block.offset);
   const auto offset = static_cast<off_t>(block.offset);
   const auto bytes = static_cast<off_t>(block.bytes);
-  const std::unique_ptr<char, void (*)(void*)> there(
-      static_cast<char*>(std::aligned_alloc(kArenaPage, block.bytes)), std::free);
+  // Of each worker, for all its blocks.
+  thread_local const std::unique_ptr<char, void (*)(void*)> there(
+      static_cast<char*>(std::aligned_alloc(kArenaPage, kBlock)), std::free);
   if (!there) return fail_errno("cannot read " + file.path, ENOMEM);
   for (uint64_t done = 0; done < wanted;) {
     const bool direct = file.direct;
