@@ -7,10 +7,11 @@ import threading
 
 from . import _cuda_staging
 
-ABI = 3
+ABI = 4
 PAGE = 4096
 CONTROL_BYTES = 4096
 MAX_FILES = 4
+_LONGEST_LEAVE = 60000  # milliseconds
 _AT_ONCE = 64 << 20  # bytes of an arena that are mapped in some milliseconds
 
 _u32, _u64, _int, _ptr = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p
@@ -21,7 +22,7 @@ def load_library(path):
     signatures = {
         "bitctl_snapshot_abi": (_u32, []),
         "bitctl_control_check": (_int, [_ptr]),
-        "bitctl_snapshot_begin": (_int, [_ptr, _u32, _u64, _u32]),
+        "bitctl_snapshot_begin": (_int, [_ptr, _u32, _u64, _u32, _u32]),
         "bitctl_snapshot_copy": (None, [_ptr, _ptr, ctypes.c_size_t]),
         "bitctl_snapshot_force": (None, [_int, _int]),
         "bitctl_snapshot_populate": (_int, [_ptr, ctypes.c_size_t]),
@@ -34,6 +35,11 @@ def load_library(path):
         "bitctl_control_stop_at": (_u64, [_ptr]),
         "bitctl_control_clear_save_at": (None, [_ptr, _u64]),
         "bitctl_control_persist_ns": (_u64, [_ptr]),
+        "bitctl_control_save_by": (None, [_ptr, _u64]),
+        "bitctl_control_agree": (None, [_ptr, _u64]),
+        "bitctl_control_join": (None, [_ptr, _u32]),
+        "bitctl_control_world_size": (_u32, [_ptr]),
+        "bitctl_control_leave": (_int, [_ptr, _int]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
@@ -56,7 +62,7 @@ class Memory:
 
 
 class Control:
-    """The requests and the step on the control page."""
+    """A control page: the requests, and a rank's step. What several ranks agree on stands on rank 0's page (snapshot.h)."""
 
     def __init__(self, library, fd, wake_fd):
         self._library = library
@@ -80,6 +86,22 @@ class Control:
 
     def clear_save_at(self, met):
         self._library.bitctl_control_clear_save_at(self.address, met)
+
+    def save_by(self, step):
+        self._library.bitctl_control_save_by(self.address, step)
+
+    def agree(self, step):
+        self._library.bitctl_control_agree(self.address, step)
+
+    def join(self, rank):
+        self._library.bitctl_control_join(self.address, rank)
+
+    def world_size(self):
+        return self._library.bitctl_control_world_size(self.address)
+
+    def leave(self):
+        """Waits for the other ranks to meet the stop."""
+        self._library.bitctl_control_leave(self.address, _LONGEST_LEAVE)
 
     def persist_seconds(self):
         return self._library.bitctl_control_persist_ns(self.address) / 1e9
@@ -131,9 +153,9 @@ class Arena:
     def view(self, slot, start, size):
         return memoryview(self._slots[slot].map)[start : start + size]
 
-    def begin(self, step, attempt):
-        """A slot for the snapshot of `step`, or None where both are in use."""
-        slot = self._library.bitctl_snapshot_begin(self._control.address, self.gen, step, attempt)
+    def begin(self, step, attempt, world_size=1):
+        """A slot for the snapshot of `step` (of so many ranks), or None where both are in use."""
+        slot = self._library.bitctl_snapshot_begin(self._control.address, self.gen, step, attempt, world_size)
         return slot if slot >= 0 else None
 
     def write_header(self, slot, index, header):
@@ -177,6 +199,10 @@ class Arena:
 
     def abandon(self, slot):
         self._library.bitctl_snapshot_abandon(self._control.address, self.gen, slot)
+
+    def wait_complete(self, slot):
+        """Waits until all of a slot, and of every other rank's that is loaded with it, is verified; False where it failed."""
+        return self.wait_loaded(slot, 2**64 - 1)
 
     def wait_loaded(self, slot, size):
         """Waits until `size` bytes of a slot that is being loaded are verified; False where the load failed."""

@@ -25,7 +25,9 @@ def time_to_failure(seconds, failures):
 
 
 class Due:
-    """`policy`: {"steps": N}, {"seconds": S} or {"auto": true, "ran_seconds": S, "failures": N}."""
+    """When a process that saves alone does so; or, of several, when rank 0 wants all of them to.
+
+    `policy`: {"steps": N}, {"seconds": S} or {"auto": true, "ran_seconds": S, "failures": N}."""
 
     def __init__(self, policy):
         self._steps = policy.get("steps")
@@ -36,6 +38,7 @@ class Due:
         self._stall = 0.0
         self._waits = False  # was due, and no slot was free
         self._told = 0.0
+        self._last_offered = None
 
     def interval(self, persist):
         """Seconds, or None where steps are counted."""
@@ -62,6 +65,16 @@ class Due:
         else:
             self._waits = now - self._last_time >= self.interval(persist)
         return self._waits
+
+    def is_time(self, now, persist):
+        """True where time has made one due."""
+        return not self._steps and self.is_due(0, now, persist)
+
+    def crosses(self, step):
+        """True where counting steps makes one due; every rank that is offered the same steps finds the same."""
+        before = step - 1 if self._last_offered is None else self._last_offered
+        self._last_offered = step
+        return bool(self._steps) and step // self._steps > before // self._steps
 
     def taken(self, step, now, stall):
         self._last_step, self._last_time, self._stall = step, now, stall

@@ -6,7 +6,7 @@ import select
 import socket
 
 MAX_BYTES = 65536
-MAX_FDS = 8
+MAX_FDS = 16
 
 
 class Closed(OSError):

@@ -9,7 +9,7 @@ import sys
 from . import _tensors
 from ._plan import from_table
 from ._tensors import parse_header, torch_module
-from .snapshot import TRAINING_FILE, parameter_names, unwrap
+from .snapshot import parameter_names, unwrap
 
 
 _BATCH_BYTES = 32 << 20  # copied by one call
@@ -176,29 +176,49 @@ def _restore_rng(state, image):
             )
 
 
-def restore(arena, slot, objects):
-    """Copies the slot's snapshot into `objects` and returns its facts (step, metrics, epoch, …).
+class Saved:
+    """What one rank has saved: its images in a slot."""
 
-    Mismatch, NotVerified; any other error means a half-restored state.
+    def __init__(self, arena, slot):
+        self._arena, self._slot = arena, slot
+        images = [_Image(arena, slot, i) for i in range(len(arena.files))]
+        self.model, self.training = images[:-1], images[-1]
+        self.state = json.loads(self.training.metadata["bitctl.state"])
+        self.facts = json.loads(self.training.metadata["bitctl"])
+
+    def wait(self):
+        if not self._arena.wait_complete(self._slot):
+            raise NotVerified()
+
+
+def restore(arena, slot, objects):
+    """Copies the slot's snapshot into `objects` and returns its facts (step, metrics, epoch, …). Fails as put_back() does."""
+    saved = Saved(arena, slot)
+    put_back(saved, saved, objects)
+    return saved.facts
+
+
+def put_back(saved, own, objects):
+    """Copies into `objects` what this rank has saved itself (`own`), and the rest from `saved`.
+
+    Without `own` the random generators stay as they are. Mismatch, NotVerified; any other error means a half-restored state.
     """
-    images = {f["name"]: _Image(arena, slot, i) for i, f in enumerate(arena.files)}
-    training = images[TRAINING_FILE]
-    state = json.loads(training.metadata["bitctl.state"])
+    state, training = saved.state, saved.training
     missing = [name for name, value in objects.items() if name != "model" and value is not None and name not in state["objects"]]
     if missing:
         raise Mismatch("the checkpoint holds no state of %s" % ", ".join(missing))
     model = objects.get("model")
     if model is not None:
-        parts = [image for name, image in images.items() if name != TRAINING_FILE]
-        _restore_model(model, parts, state["aliases"])
+        _restore_model(model, saved.model, state["aliases"])
     for name, value in objects.items():
         if name != "model" and value is not None:
-            _load_object(name, value, _state_of(state["objects"][name], training), model)
+            source = own if own is not None and name in own.state["objects"] else saved
+            _load_object(name, value, _state_of(source.state["objects"][name], source.training), model)
     torch = torch_module()
     if torch is not None and state.get("threads") and torch.get_num_threads() != state["threads"]:
         print(
             "bitctl: using %d threads, as the checkpoint did (bits depend on it)" % state["threads"], file=sys.stderr
         )
         torch.set_num_threads(state["threads"])
-    _restore_rng(state["rng"], training)
-    return json.loads(training.metadata["bitctl"])
+    if own is not None:
+        _restore_rng(own.state["rng"], own.training)

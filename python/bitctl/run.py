@@ -105,7 +105,11 @@ class Run:
         self._env = env
         self._resume = None  # what is still to be put back
         self._objects = None
-        self._collector = snapshot.Collector()
+        self._collector = None  # None: this process saves nothing
+        self._saved = {}  # of the objects, those that it saves
+        self._is_sharded = False
+        self._last_taken = 0  # the step of its newest snapshot, or that it was resumed from
+        self._shared = None  # rank 0's arena, until what is to be put back is read
         self._arena = None
         self._next_arena = None  # until its pages are mapped
         self._arena_request = 0  # number of the last request, and what it asked for
@@ -139,6 +143,7 @@ class Run:
             {
                 "type": "hello", "protocol": PROTOCOL, "role": "trainer", "attempt": self._attempt,
                 "token": env["BITCTL_TOKEN"], "rank": self._rank, "world_size": self._world_size, "pid": self._pid,
+                "restart": int(env.get("TORCHELASTIC_RESTART_COUNT") or 0),
                 "python": platform.python_version(), "torch": torch.__version__ if torch else "",
                 "threads": torch.get_num_threads() if torch else 0,
             }
@@ -151,7 +156,9 @@ class Run:
         if welcome.get("protocol") != PROTOCOL:
             raise OSError("bitctl speaks protocol %s, this package %s" % (welcome.get("protocol"), PROTOCOL))
         self._library = _arena.load_library(welcome["snapshot_library"])
-        self._control = _arena.Control(self._library, fds[0], fds[1])
+        self._control = _arena.Control(self._library, fds[0], fds[1])  # what all ranks are asked for
+        # Where its own step and slots stand.
+        self._page = self._control if self._rank == 0 else _arena.Control(self._library, fds[welcome["own_page"]], fds[1])
         stacks = welcome.get("stacks")
         if stacks:
             _stacks.answer(stacks["signal"], *fds[stacks["fd"] : stacks["fd"] + 2])
@@ -163,12 +170,21 @@ class Run:
         self._modules_wanted = bool(welcome.get("modules_wanted"))
         self._environ, self._resident = dict(os.environ), modules.resident_bytes()
         if self._resume:
-            self._arena = self._open_arena(self._resume, fds[2:4])
+            self._open_images(fds[2:])
         self._report_exceptions()
         atexit.register(self._bye)
 
     def _open_arena(self, message, fds):
-        return _arena.Arena(self._library, self._control, message["gen"], message["files"], fds)
+        return _arena.Arena(self._library, self._page, message["gen"], message["files"], fds)
+
+    def _open_images(self, fds):
+        """What is to be put back: of rank 0, and this rank's own, which it goes on to use. The descriptors come in this order."""
+        if self._rank == 0:
+            self._arena = self._shared = self._open_arena(self._resume, fds[:2])
+            return
+        self._shared = _arena.Arena(self._library, self._control, self._resume["gen"], self._resume["files"], fds[:2])
+        own = self._resume.get("own")
+        self._arena = self._open_arena(own, fds[2:4]) if own else None
 
     def _report_exceptions(self):
         before = sys.excepthook
@@ -212,8 +228,7 @@ class Run:
     def progress(self, step, total_steps=None, epoch=None, total_epochs=None, loss=None, lr=None):
         """Reports `step` completed optimizer steps. Numbers, or anything float() takes (a 0-d tensor, say)."""
         step = int(step)
-        self._step = step
-        self._control.set_step(step)
+        self._reach(step)
         message = {"type": "progress", "step": step}
         for name, value in (("total_steps", total_steps), ("epoch", epoch), ("total_epochs", total_epochs), ("lr", lr)):
             if value is not None:
@@ -238,6 +253,12 @@ class Run:
             self._hand_over_modules()
         if self._objects is None and self._stop_is_due(step):
             self._leave(step, None)
+
+    def _reach(self, step):
+        self._step = step
+        self._page.set_step(step)
+        if self._rank == 0 and self._world_size > 1:
+            self._control.agree(step)
 
     def _tell_non_finite(self, step):
         """Once: where the data went on, so that a rolled back attempt passes over what led here."""
@@ -320,32 +341,44 @@ class Run:
     # ---- snapshots --------------------------------------------------------------------------------------------------
 
     @_guarded(0)
-    def restore(self, model=None, optimizer=None, scheduler=None, scaler=None, data=None, tokenizer=None, side=None, **more):
+    def restore(
+        self, model=None, optimizer=None, scheduler=None, scaler=None, data=None, tokenizer=None, side=None, sharded=False, **more
+    ):  # fmt: skip
         """Registers what a checkpoint holds and puts the newest one back. Returns the steps it had completed, 0 when fresh.
 
         Anything with state_dict() and load_state_dict() may be given, under any keyword. `tokenizer` and `side`
         ({name: path}) are written beside the model once.
+
+        Of several ranks every one calls it, and checkpoint() and finish() at the same steps. Rank 0 saves all that it
+        registers; the others save their random generators and `data`, and get the rest from rank 0: they are replicas of
+        it. `sharded=True`: every rank's objects hold a part of their own, and are saved and put back whole.
         """
         objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "data": data}
         objects.update(more)
         self._objects = {name: value for name, value in objects.items() if value is not None}
+        self._is_sharded = bool(sharded) and self._world_size > 1
+        saves_all = self._rank == 0 or self._is_sharded
+        self._saved = {name: value for name, value in self._objects.items() if saves_all or name == "data"}
+        self._collector = snapshot.Collector(snapshot.file_names(self._rank, saves_all, self._is_sharded))
         step = self._put_back() if self._resume is not None else 0
         if self._rank == 0:
             self._write_side_files(model, tokenizer, side)
-        self._step = step
-        self._control.set_step(step)
-        self._link.send_patiently({"type": "restored", "step": step})
+        self._step = self._last_taken = step
+        self._page.set_step(step)
+        if self._world_size > 1:
+            self._control.join(self._world_size - 1 if self._is_sharded else self._rank)
+        self._link.send_patiently({"type": "restored", "step": step, "sharded": self._is_sharded})
         self._prepare_arena(now=True)
         return step
 
     def _put_back(self):
         while True:
             try:
-                facts = restoring.restore(self._arena, self._resume["slot"], self._objects)
+                facts = self._put_back_images()
             except restoring.NotVerified:
                 # The supervisor is choosing the next one, or ends this run where there is none.
                 self._resume, fds = self._link.wait_for({"resume"})
-                self._arena = self._open_arena(self._resume, fds)
+                self._open_images(fds)
                 continue
             except restoring.Mismatch as error:
                 self._refuse("does not fit this script: %s" % error)
@@ -353,9 +386,33 @@ class Run:
                 self._objects["data"].load_state_dict(self._resume["data"])
                 print("bitctl: the data that led to a loss that is not finite is passed over", file=sys.stderr)
             self._epoch, self._metrics = facts.get("epoch"), dict(facts.get("metrics") or {})
-            self._arena.populate()  # not before: the copy out of it needs the processors
-            step, self._resume = self._resume["step"], None
+            if self._arena is not None:
+                self._arena.populate()  # not before: the copy out of it needs the processors
+            step, self._resume, self._shared = self._resume["step"], None, None
             return step
+
+    def _put_back_images(self):
+        saved_by = self._resume.get("world_size", 1)
+        self._check_world_size(saved_by)
+        shared = own = restoring.Saved(self._shared, self._resume["slot"])
+        if self._rank > 0:
+            own = restoring.Saved(self._arena, self._resume["own"]["slot"]) if "own" in self._resume else None
+        if self._is_sharded:
+            shared = own
+        elif own is None:
+            print("bitctl: the checkpoint is of %d ranks; rank %d begins with random generators of its own" % (saved_by, self._rank), file=sys.stderr)
+        restoring.put_back(shared, own, self._objects)
+        if saved_by > 1:
+            shared.wait()  # no rank goes on from what another may still find damaged
+        return shared.facts
+
+    def _check_world_size(self, saved_by):
+        was_sharded = self._resume["files"][0]["name"] in snapshot.file_names(0, True, True)
+        if was_sharded != self._is_sharded:
+            words = ("with", "without") if was_sharded else ("without", "with")
+            raise restoring.Mismatch("it was saved %s sharded=True, and restore() was called %s" % words)
+        if was_sharded and saved_by != self._world_size:
+            raise restoring.Mismatch("its state is sharded over %d ranks, and this run has %d" % (saved_by, self._world_size))
 
     def _refuse(self, reason):
         reason = "the checkpoint of step %d %s" % (self._resume["step"], reason)
@@ -383,8 +440,7 @@ class Run:
         death. `metrics` (name -> number) go into the manifest.
         """
         step = int(step)
-        self._step = step
-        self._control.set_step(step)
+        self._reach(step)
         for name, value in (metrics or {}).items():
             value = _number(value)
             if math.isfinite(value):
@@ -392,24 +448,41 @@ class Run:
             else:
                 self._metrics.pop(str(name), None)
         self._look_at_messages()
-        if self._rank != 0:
-            if self._stop_is_due(step):
+        stop = self._stop_is_due(step)
+        if self._collector is None and self._rank != 0:  # its rank 0 saves for all
+            if stop:
                 self._leave(step, None)
             return "not_due"
         save_at = self._control.save_at()
-        requested = save_at != 0 and step >= save_at
-        stop = self._stop_is_due(step)
-        if not (force or stop or requested or self._due.is_due(step, time.monotonic(), self._control.persist_seconds())):
+        if self._world_size > 1:
+            due = self._is_due_for_all(step, save_at)
+        else:
+            requested = save_at != 0 and step >= save_at
+            due = requested or self._due.is_due(step, time.monotonic(), self._control.persist_seconds())
+        if not (force or stop or due):
             self._prepare_arena()
             return "not_due"
         if self._objects is None:
             raise RuntimeError("checkpoint() before restore(): nothing is registered")
         taken = self._take(step, final=False, patient=stop)
-        if taken and requested:
+        if self._world_size > 1:
+            if not taken and self._arena_refused_at is None:
+                self._control.save_by(step + 1)
+        elif taken and requested:
             self._control.clear_save_at(save_at)
         if stop:
             self._leave(step, taken)
         return "taken" if taken else "deferred"
+
+    def _is_due_for_all(self, step, save_at):
+        """Ranks save at the same step: one that each of them counts out by itself, or that one has told the others before they
+        were there."""
+        crosses = self._due.crosses(step)
+        if crosses or self._last_taken < save_at <= step:
+            return True
+        if self._rank == 0 and self._due.is_time(time.monotonic(), self._control.persist_seconds()):
+            self._control.save_by(step + 1)
+        return False
 
     def _take(self, step, final, patient):
         """Copies one snapshot; False where no slot of a fitting arena is free. `patient` waits for one, unless there is
@@ -418,9 +491,9 @@ class Run:
             return False  # it would push a good one out of its slot
         while True:
             started = time.monotonic()
-            files = self._collector.collect(self._objects, self._facts(step))
+            files = self._collector.collect(self._saved, self._facts(step))
             if self._arena is not None and self._arena.holds(files.needs()):
-                slot = self._arena.begin(step, self._attempt)
+                slot = self._arena.begin(step, self._attempt, self._control.world_size())
                 if slot is not None:
                     try:
                         used = files.write(self._arena, slot)
@@ -431,6 +504,7 @@ class Run:
                         return False  # taken from under us: the supervisor holds this process for dead
                     self._due.taken(step, time.monotonic(), time.monotonic() - started)
                     self._tell_interval()
+                    self._last_taken = step
                     return True
             else:
                 self._ask_for_arena(files)
@@ -454,10 +528,10 @@ class Run:
 
     def _prepare_arena(self, now=False):
         """Asks for the arena at restore(), and again once the optimizer has its state (after the first step)."""
-        if self._rank != 0 or self._objects is None or (self._arena_is_final and not now):
+        if self._collector is None or (self._arena_is_final and not now):
             return
         self._arena_is_final = not now
-        files = self._collector.collect(self._objects, self._facts(self._step))
+        files = self._collector.collect(self._saved, self._facts(self._step))
         if self._arena is None or not self._arena.holds(files.needs()):
             self._ask_for_arena(files)
 
@@ -494,6 +568,8 @@ class Run:
     def _leave(self, step, taken):
         self._send_pending()
         self._link.send_patiently({"type": "stopping", "step": step, "taken": bool(taken)})
+        if taken is not None and self._world_size > 1:
+            self._control.leave()
         sys.exit(STOPPED)
 
     @_guarded(False)
@@ -503,13 +579,16 @@ class Run:
         Idempotent; killed before it returns, the next attempt restores that step, runs nothing, and finishes.
         """
         self._send_pending()
-        if self._rank != 0:
-            return True
         if self._finished_step == self._step:
             return True
-        if self._objects is None or "model" not in self._objects:
+        if self._is_sharded or self._objects is None or "model" not in self._objects:
+            # No model that others could load; of a sharded one, the last checkpoint.
+            if self._is_sharded and self._last_taken != self._step:
+                self._take(self._step, final=False, patient=True)
             self._link.send_patiently({"type": "finish", "step": self._step, "model": False})
             return True
+        if self._rank != 0:
+            return self._take(self._step, final=True, patient=True)  # its part of what rank 0 waits for
         self._link.send_patiently({"type": "finish", "step": self._step, "model": True})
         if not self._take(self._step, final=True, patient=True):
             print("bitctl: the finished model is not on disk: no snapshot could be taken", file=sys.stderr)

@@ -14,6 +14,13 @@ MODEL_FILE = "model.safetensors"
 TRAINING_FILE = "training.safetensors"
 
 
+def file_names(rank, has_model, is_sharded):
+    """The files in which a rank saves what is its own."""
+    training = TRAINING_FILE if rank == 0 else "training-rank-%d.safetensors" % rank
+    model = "model-rank-%d.safetensors" % rank if is_sharded else MODEL_FILE
+    return (model, training) if has_model else (training,)
+
+
 def unwrap(model):
     """The module behind DistributedDataParallel and torch.compile."""
     torch = torch_module()
@@ -32,7 +39,7 @@ def _keeps_variables(model):
     return torch is not None and getattr(model.state_dict, "__func__", None) is torch.nn.Module.state_dict
 
 
-def model_table(model, trained=None):
+def model_table(model, trained=None, file=MODEL_FILE):
     """The state_dict under its own names.
 
     `trained`: names of parameters that have been trainable once, kept up here; they never count as frozen again, since what
@@ -45,14 +52,14 @@ def model_table(model, trained=None):
     names, tensors = list(state), list(state.values())
     tied = frozenset(getattr(model, "_tied_weights_keys", None) or ())
     if not keeps_variables or trained is None:
-        return Table(MODEL_FILE, names, tensors, lambda: names, tied)
+        return Table(file, names, tensors, lambda: names, tied)
     trainable = list(map(torch.Tensor.requires_grad.__get__, tensors))
 
     def frozen():
         trained.update(itertools.compress(names, trainable))
         return [isinstance(v, torch.nn.Parameter) and name not in trained for name, v in zip(names, tensors)]
 
-    return Table(MODEL_FILE, (names, trainable), tensors, lambda: names, tied, frozen)
+    return Table(file, (names, trainable), tensors, lambda: names, tied, frozen)
 
 
 def parameter_names(optimizer, model):
@@ -121,25 +128,28 @@ class Snapshot:
 class Collector:
     """Makes snapshots of the same objects, and keeps the plan of the last one."""
 
-    def __init__(self):
+    def __init__(self, files=(MODEL_FILE, TRAINING_FILE)):
+        """`files`: the model's, where it is saved, and the one for all the rest."""
+        self._files = files
         self._plan = None
         self._model_headers = []
-        self._trained = set()  # names of the model's parameters
+        self._trained = set() if files[0] == MODEL_FILE else None  # names of the model's parameters
         self._names = {}  # optimizer -> (what its parameters' names were worked out from, the names)
 
     def collect(self, objects, facts):
-        """A Snapshot of `objects`: name -> thing with state_dict(). "model" goes to model.safetensors (in two
-        parts, where much of it is frozen), the rest to training.safetensors. `facts`: what the writer reads from the metadata (step, epoch, metrics, side_files, …)."""
+        """A Snapshot of `objects`: name -> thing with state_dict(). "model" goes to the first file (in two parts, where
+        much of it is frozen), the rest to the last. `facts`: what the writer reads from the metadata (step, epoch, metrics,
+        side_files, …)."""
         model = unwrap(objects["model"]) if objects.get("model") is not None else None
         tables, loose, states = [], [], {}
         if model is not None:
-            tables.append(model_table(model, self._trained))
+            tables.append(model_table(model, self._trained, self._files[0]))
         for name, value in objects.items():
             if name != "model" and value is not None:
                 states[name] = self._collect_object(name, value, model, tables, loose)
         state = {"objects": states, "rng": rng_state(loose)}
         if self._plan is None or not self._plan.fits(tables, loose):
-            self._plan = Plan((MODEL_FILE, TRAINING_FILE), tables, loose)
+            self._plan = Plan(self._files, tables, loose)
             self._model_headers = [
                 header_of({"format": "pt", "bitctl.frozen": "true"} if file.frozen else {"format": "pt"}, file.entries)
                 for file in self._plan.files[:-1]
@@ -162,7 +172,7 @@ class Collector:
         indices = range(len(names or ()))
         named = names is not None and set(state["state"]) <= set(indices)
         if state.keys() == {"state", "param_groups"}:
-            table = optimizer_table(TRAINING_FILE, prefix + ".state", state["state"], names if named else None)
+            table = optimizer_table(self._files[-1], prefix + ".state", state["state"], names if named else None)
             if table is not None:
                 tables.append(table)
                 groups = _tensors.pack(state["param_groups"], prefix + ".param_groups", loose)

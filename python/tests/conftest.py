@@ -22,7 +22,7 @@ class LocalArena:
         fd = os.memfd_create("control")
         page = bytearray(_arena.CONTROL_BYTES)
         page[0:8] = (0x3154524C54434F42).to_bytes(8, "little")
-        page[8:12] = (2).to_bytes(4, "little")
+        page[8:12] = (3).to_bytes(4, "little")
         page[12:16] = self.control_struct_bytes().to_bytes(4, "little")
         os.write(fd, page)
         self.wake = os.eventfd(0, os.EFD_NONBLOCK) if hasattr(os, "eventfd") else -1
@@ -30,8 +30,8 @@ class LocalArena:
 
     @staticmethod
     def control_struct_bytes():
-        slot = 4 + 4 + 8 + 8 + 4 + 4 + 4 * 8 + 8
-        return 8 + 4 + 4 + 7 * 8 + 2 * 4 + 4 * slot
+        slot = 4 + 4 + 8 + 8 + 4 + 4 + 4 * 8 + 8 + 8
+        return 8 + 4 + 4 + 7 * 8 + 6 * 4 + 4 * slot
 
     def arena(self, files, gen=1):
         regions = [

@@ -76,3 +76,26 @@ def test_steps_are_the_runs_not_the_attempts():
     due = Due({"steps": 5})
     assert due.interval(1) is None
     assert [step for step in range(7, 21) if due.is_due(step, 0, 0) and not due.taken(step, 0, 0)] == [10, 15, 20]
+
+
+def test_ranks_that_are_offered_the_same_steps_count_out_the_same():
+    """Whatever each of them has taken, or could not."""
+    ranks = [Due({"steps": 10}) for _ in range(2)]
+    offered = [7, 14, 15, 21, 28, 42]
+    due = [[], []]
+    for step in offered:
+        for number, rank in enumerate(ranks):
+            if rank.crosses(step):
+                due[number].append(step)
+                if number == 0:
+                    rank.taken(step, 0.0, 0.0)
+    assert due[0] == due[1] == [14, 21, 42]
+    assert not ranks[0].is_time(1e9, 0.0), "steps are counted, not seconds"
+
+
+def test_rank_0_alone_looks_at_the_clock():
+    rank = Due({"seconds": 5})
+    assert [rank.crosses(step) for step in (1, 2)] == [False, False]
+    assert [rank.is_time(now, 0.0) for now in (0, 4, 5, 6)] == [False, False, True, True]
+    rank.taken(3, 7, 0.0)
+    assert not rank.is_time(8, 0.0)

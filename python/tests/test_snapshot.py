@@ -249,3 +249,30 @@ def test_shuffle_goes_on_where_it_was(length, seed, taken):
     other = Shuffle(length)
     other.load_state_dict(json.loads(json.dumps(order.state_dict())))
     assert [next(order) for _ in range(30)] == [next(other) for _ in range(30)]
+
+
+def test_a_rank_gets_back_what_it_has_saved_and_the_rest_from_rank_0(local_arena):
+    """Rank 1 saves its generators and its data alone; a rank that has saved nothing keeps its generators."""
+    model = torch.nn.Linear(2, 2)
+    saved = []
+    for rank, names in ((0, ("model.safetensors", "training.safetensors")), (1, ("training-rank-1.safetensors",))):
+        random.seed(rank)
+        data = Shuffle(50, seed=rank)
+        for _ in range(rank + 3):
+            next(data)
+        taken = snapshot.Collector(snapshot.file_names(rank, rank == 0, False)).collect({"data": data} if rank else {"model": model, "data": data}, {"step": 1})
+        assert [file["name"] for file in taken.regions()] == list(names)
+        arena = local_arena.arena(taken.regions(), gen=1 + rank)
+        slot = arena.begin(1, 1, 2)
+        arena.commit(slot, taken.write(arena, slot), False)
+        saved.append((restore.Saved(arena, slot), random.random(), next(data)))
+    other, back = torch.nn.Linear(2, 2), Shuffle(50, seed=9)
+    restore.put_back(saved[0][0], saved[1][0], {"model": other, "data": back})
+    assert torch.equal(other.weight, model.weight)
+    assert (random.random(), next(back)) == saved[1][1:]
+    random.seed(5)
+    restore.put_back(saved[0][0], None, {"model": other, "data": back})
+    assert next(back) == saved[0][2]
+    drawn = random.random()
+    random.seed(5)
+    assert random.random() == drawn

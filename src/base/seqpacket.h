@@ -15,7 +15,7 @@
 namespace bitctl {
 
 constexpr size_t kMaxMessageBytes = 64 * 1024;
-constexpr size_t kMaxMessageFds = 8;
+constexpr size_t kMaxMessageFds = 16;
 
 struct Message {
   std::string bytes;    // empty: the peer has closed

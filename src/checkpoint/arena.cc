@@ -153,32 +153,20 @@ std::vector<SlotView> slots_of(const bitctl_control& page) {
     for (uint32_t index = 0; index < BITCTL_SLOTS; ++index) {
       const bitctl_slot& slot = page.slots[bank][index];
       const uint32_t state = bitctl_load32(&slot.state);
-      views.push_back({bank, index, state, bitctl_load32(&slot.gen), bitctl_load64(&slot.seq),
+      views.push_back({0, bank, index, state, bitctl_load32(&slot.gen), bitctl_load64(&slot.seq),
                        bitctl_load64(&slot.step), bitctl_load32(&slot.attempt),
-                       bitctl_load32(&slot.final) == 1});
+                       bitctl_load32(&slot.final) == 1,
+                       std::clamp<uint64_t>(bitctl_load64(&slot.world_size), 1, kMaxWorldSize)});
     }
   }
   return views;
 }
 
-namespace {
-
-template <typename Wanted>
-std::optional<SlotView> newest(const bitctl_control& page, Wanted wanted) {
+std::optional<SlotView> newest_complete(const bitctl_control& page) {
   std::optional<SlotView> best;
   for (const SlotView& slot : slots_of(page))
-    if (wanted(slot.state) && (!best || slot.seq > best->seq)) best = slot;
+    if (bitctl_slot_is_complete(slot.state) && (!best || slot.seq > best->seq)) best = slot;
   return best;
-}
-
-}  // namespace
-
-std::optional<SlotView> newest_complete(const bitctl_control& page) {
-  return newest(page, [](uint32_t state) { return bitctl_slot_is_complete(state) != 0; });
-}
-
-std::optional<SlotView> newest_ready(const bitctl_control& page) {
-  return newest(page, [](uint32_t state) { return state == BITCTL_SLOT_READY; });
 }
 
 void discard_unfinished(bitctl_control& page) {

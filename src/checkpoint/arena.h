@@ -16,6 +16,7 @@
 namespace bitctl {
 
 constexpr uint64_t kArenaPage = 4096;
+constexpr uint64_t kMaxWorldSize = 65536;
 
 struct ArenaFile {
   std::string name;           // "model.safetensors", "training.safetensors"
@@ -81,6 +82,7 @@ class ControlPage {
 
 // A slot as one reading saw it; its sizes are not checked yet.
 struct SlotView {
+  uint32_t rank = 0;
   uint32_t bank = 0;
   uint32_t index = 0;
   uint32_t state = 0;
@@ -89,13 +91,12 @@ struct SlotView {
   uint64_t step = 0;
   uint32_t attempt = 0;
   bool final = false;
+  uint64_t world_size = 1;  // 1 … kMaxWorldSize
 };
 
 std::vector<SlotView> slots_of(const bitctl_control& page);
 // The newest slot whose snapshot is complete; nothing where there is none.
 std::optional<SlotView> newest_complete(const bitctl_control& page);
-// The newest slot that waits to be persisted.
-std::optional<SlotView> newest_ready(const bitctl_control& page);
 // After the trainer's tree is dead: WRITING is discarded.
 void discard_unfinished(bitctl_control& page);
 

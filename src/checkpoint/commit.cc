@@ -160,6 +160,7 @@ Result<Saved> fill_stage(const std::string& path, const StepImage& image, const 
   manifest.run = image.run;
   manifest.step = image.step;
   manifest.attempt = image.attempt;
+  manifest.world_size = image.world_size;
   manifest.created = unix_seconds((options.clock ? *options.clock : system_clock()).wall());
   manifest.tensor_check = checked_by;
   manifest.metrics = image.metrics;

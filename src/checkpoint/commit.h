@@ -41,6 +41,7 @@ struct StepImage {
   std::string run;
   uint64_t step = 0;
   uint32_t attempt = 0;
+  uint32_t world_size = 1;
   Json metrics = Json::object();
   std::vector<FileImage> files;
   std::string side_folder;  // files of it are linked into the step; empty: none

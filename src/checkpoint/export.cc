@@ -53,7 +53,8 @@ Result<Source> open_source(const StepFolder& step) {
   }
   if (model.empty())
     return fail(ErrorKind::invalid,
-                fmt::format("{}: no {}; a state in several parts cannot be exported", step.path, kModelFile));
+                fmt::format("{}: no {}: its model is sharded over {} ranks, and only a whole one is exported",
+                            step.path, kModelFile, manifest->world_size));
   std::vector<SideFile> side_files;
   for (const ManifestSideFile& side : manifest->side_files) {
     if (side.name == kModelIndex) continue;  // all of it will be in one file

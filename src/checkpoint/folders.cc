@@ -131,7 +131,7 @@ Status publish_model(const std::string& run_folder, const std::string& step_fold
   Status status;
   for (const std::string& path : paths_in(step_folder)) {
     const std::string name = filename_of(path);
-    if (name == kTrainingFile || name == kManifestName) continue;
+    if (name == kTrainingFile || name == kManifestName || rank_of_file(name) > 0) continue;
     if (ops.link(path, stage + "/" + name) != 0) status = fail_errno("cannot link " + path);
   }
   if (status) status = sync_folder(stage, ops);

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/visible_text.h"
+#include "checkpoint/arena.h"
 #include "checkpoint/digest.h"
 
 namespace bitctl {
@@ -97,6 +99,7 @@ std::string to_bytes(const Manifest& manifest) {
                {"created", manifest.created}, {"tensor_check", manifest.tensor_check},
                {"metrics", manifest.metrics}, {"non_finite", manifest.non_finite},
                {"files", Json::array()},      {"side_files", Json::array()}};
+  if (manifest.world_size > 1) json["world_size"] = manifest.world_size;
   for (const ManifestFile& file : manifest.files) json["files"].push_back(to_json(file));
   for (const ManifestSideFile& file : manifest.side_files)
     json["side_files"].push_back({{"name", file.name}, {"bytes", file.bytes}, {"xxh3", file.xxh3}});
@@ -126,17 +129,37 @@ Result<Manifest> parse_manifest(std::string_view bytes, const std::string& path)
     json->at("tensor_check").get_to(manifest.tensor_check);
     manifest.metrics = json->at("metrics");
     json->at("non_finite").get_to(manifest.non_finite);
+    manifest.world_size = json->value("world_size", 1u);
     for (const Json& file : json->at("files")) manifest.files.push_back(file_from(file));
     for (const Json& file : json->at("side_files"))
       manifest.side_files.push_back({file.at("name"), file.at("bytes"), file.at("xxh3")});
     for (const ManifestFile& file : manifest.files)
       if (const std::string problem = problem_of(file); !problem.empty()) return damaged(problem);
+    if (manifest.world_size < 1 || manifest.world_size > kMaxWorldSize)
+      return damaged("a world_size that no run has");
     for (const ManifestSideFile& file : manifest.side_files)
       if (!is_plain_name(file.name)) return damaged("a side file name that leaves the folder");
     return manifest;
   } catch (const Json::exception& error) {
     return damaged(error.what());
   }
+}
+
+uint32_t rank_of_file(std::string_view name) {
+  for (const std::string_view prefix : {"model-rank-", "training-rank-"}) {
+    if (!name.starts_with(prefix)) continue;
+    uint32_t rank = 0;
+    const char* const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + prefix.size(), end, rank);
+    if (error == std::errc() && std::string_view(stop, end) == ".safetensors") return rank;
+  }
+  return 0;
+}
+
+Manifest part_of(const Manifest& manifest, uint32_t rank) {
+  Manifest part = manifest;
+  std::erase_if(part.files, [&](const ManifestFile& file) { return rank_of_file(file.name) != rank; });
+  return part;
 }
 
 bool same_content(const ManifestFile& a, const ManifestFile& b) {

@@ -51,6 +51,7 @@ struct Manifest {
   std::string run;
   uint64_t step = 0;
   uint32_t attempt = 0;
+  uint32_t world_size = 1;              // ranks whose state it holds; files of rank K > 0 end in -rank-K
   int64_t created = 0;                  // Unix seconds
   std::string tensor_check;             // "torch 2.13.0+cpu", or "none" where the engine could not be loaded
   Json metrics = Json::object();        // name → number
@@ -69,6 +70,12 @@ std::string to_bytes(const Manifest& manifest);
 // back is sound in itself: plain names, and tensors that follow each other from the header's end to the
 // file's.
 Result<Manifest> parse_manifest(std::string_view bytes, const std::string& path);
+
+// Whose file it is: K for "model-rank-K.safetensors" and "training-rank-K.safetensors", 0 for every other
+// name.
+uint32_t rank_of_file(std::string_view name);
+// The same step with the files of one rank alone.
+Manifest part_of(const Manifest& manifest, uint32_t rank);
 
 // True where both files are the same, byte for byte.
 bool same_content(const ManifestFile& a, const ManifestFile& b);

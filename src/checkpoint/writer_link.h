@@ -2,16 +2,17 @@
 // "type".
 //
 // To the writer:
-//   arena {gen, files} + two descriptors     allocate and seal them, map them
-//   drop_arena {gen}                          unmap
+//   rank {rank} + one descriptor              the control page of a rank above 0
+//   arena {rank, gen, files} + two descriptors     allocate and seal them, map them
+//   drop_arena {rank, gen}                    unmap
 //   attempt {number, leader}                  a trainer has been started; pid of its session
 //   trainer_dead {}                           its whole tree is gone
-//   load {step, path, gen, slot}              read a checkpoint into a slot (already LOADING)
+//   load {step, path, gens}                   read a checkpoint into each rank's slot 0, already LOADING
 //   roll_back {before}                        forget all but the newest finite snapshot below that step
 //   shutdown {}                               persist what is READY, then leave
 // From the writer:
 //   ready {tensor_check, reason?}             the engine is there, or "none" and why
-//   arena_ready {gen} | arena_failed {gen, reason}
+//   arena_ready {rank, gen} | arena_failed {rank, gen, reason}
 //   started {step}
 //   committed {step, bytes, written, ms, unchanged, non_finite, tensor_check}    before retention
 //   retained {deleted, reason?}               reason: no room on the disk, more went than the policy lets go

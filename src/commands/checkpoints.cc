@@ -54,6 +54,7 @@ int list(const CheckpointOptions& options) {
                     {"own_bytes", bytes_freed_by({step.path})},
                     {"created", manifest->created},
                     {"attempt", manifest->attempt},
+                    {"world_size", manifest->world_size},
                     {"metrics", manifest->metrics},
                     {"non_finite", manifest->non_finite},
                     {"tensor_check", manifest->tensor_check}});

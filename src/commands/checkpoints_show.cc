@@ -29,6 +29,7 @@ Json row_of(const StepFolder& step, const Manifest& manifest, bool pinned) {
               {"path", step.path},
               {"run", manifest.run},
               {"attempt", manifest.attempt},
+              {"world_size", manifest.world_size},
               {"created", manifest.created},
               {"bytes", manifest.bytes()},
               {"pinned", pinned},
@@ -65,6 +66,7 @@ void print_step(const StepFolder& step, const Manifest& manifest, bool pinned) {
              age_text(manifest.created, unix_seconds(system_clock().wall())), manifest.attempt,
              format_bytes(manifest.bytes()));
   fmt::print("  checked  by {}\n", checked_text(manifest));
+  if (manifest.world_size > 1) fmt::print("  ranks    {}\n", manifest.world_size);
   for (const auto& [name, value] : manifest.metrics.items())
     fmt::print("  metric   {} {}\n", visible_text(name), dump_line(value));
   for (const ManifestSideFile& file : manifest.side_files)

@@ -12,6 +12,9 @@
  * dead. A DURABLE slot may be written again; a READY one only where the other slot is READY too (the older
  * goes).
  *
+ * Each rank of a distributed training has a page of its own for its slots and its step. What all ranks are
+ * asked for, and what goes on, stands on rank 0's, which every rank maps.
+ *
  * Every process reads each field once, with the functions below, and checks it against its own sizes: the
  * peer may have crashed in the middle of a store. */
 #pragma once
@@ -24,7 +27,7 @@ extern "C" {
 #endif
 
 #define BITCTL_CONTROL_MAGIC UINT64_C(0x3154524c54434f42)
-#define BITCTL_CONTROL_VERSION 2u
+#define BITCTL_CONTROL_VERSION 3u
 #define BITCTL_CONTROL_BYTES 4096u
 #define BITCTL_BANKS 2
 #define BITCTL_SLOTS 2
@@ -40,6 +43,9 @@ enum bitctl_slot_state {
   BITCTL_SLOT_BROKEN = 6, /* a load failed; may be written again like FREE */
 };
 
+/* What several ranks are asked for, until rank 0 has chosen the step for it: bits of `asked`. */
+enum bitctl_asked { BITCTL_ASKED_SAVE = 1, BITCTL_ASKED_STOP = 2 };
+
 typedef struct bitctl_slot {
   uint32_t state; /* enum bitctl_slot_state; the last field stored, the first one read */
   uint32_t gen;
@@ -48,7 +54,8 @@ typedef struct bitctl_slot {
   uint32_t attempt;
   uint32_t final;                  /* 1: the snapshot of run.finish() */
   uint64_t used[BITCTL_MAX_FILES]; /* bytes of each file, header included */
-  uint64_t loaded; /* LOADING: bytes of the slot, from its start, that are read and verified */
+  uint64_t loaded;     /* LOADING: bytes of the slot, from its start, that are read and verified */
+  uint64_t world_size; /* of how many ranks the step is: each has a slot of it, or there is no checkpoint */
 } bitctl_slot;
 
 typedef struct bitctl_control {
@@ -64,6 +71,10 @@ typedef struct bitctl_control {
   uint64_t phase_ms;     /* what goes on may take so long; 0: it was not said */
   uint32_t phase;        /* what goes on, as numbered by watch/stall_watch.h */
   uint32_t phase_count;  /* grows with every change of it; stored last */
+  uint32_t asked;        /* enum bitctl_asked */
+  uint32_t world_size;   /* ranks that save: the highest one that has said so, and those below it; 0: one */
+  uint32_t leaving;      /* of them, those that have met a stop */
+  uint32_t unused;
   bitctl_slot slots[BITCTL_BANKS][BITCTL_SLOTS];
 } bitctl_control;
 

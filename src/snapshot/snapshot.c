@@ -46,7 +46,8 @@ static int choose(const bitctl_slot* bank, uint32_t* state) {
   return best;
 }
 
-int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uint32_t attempt) {
+int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uint32_t attempt,
+                          uint32_t world_size) {
   bitctl_slot* bank = bank_of(page, gen);
   /* The writer may take a READY slot between the choice and the move; then the choice is made again. */
   for (int tries = 0; tries < 8; ++tries) {
@@ -60,6 +61,7 @@ int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uin
     bitctl_store64(&slot->step, step);
     bitctl_store32(&slot->attempt, attempt);
     bitctl_store32(&slot->final, 0);
+    bitctl_store64(&slot->world_size, world_size);
     return chosen;
   }
   return -1;
@@ -77,6 +79,8 @@ int bitctl_snapshot_populate(void* memory, size_t bytes) {
   }
   return 0;
 }
+
+static const struct timespec kPause = {0, 200 * 1000};
 
 static void wake(int wake_fd) {
   const uint64_t one = 1;
@@ -102,14 +106,13 @@ void bitctl_snapshot_abandon(bitctl_control* page, uint32_t gen, int slot) {
 int bitctl_snapshot_await(const bitctl_control* page, uint32_t gen, int slot, uint64_t bytes,
                           int timeout_ms) {
   const bitctl_slot* s = slot_at(page, gen, slot);
-  const struct timespec pause = {0, 200 * 1000};
   for (int64_t waited_us = 0;; waited_us += 200) {
     const uint32_t state = bitctl_load32(&s->state);
     if (bitctl_slot_is_complete(state)) return 1;
     if (state != BITCTL_SLOT_LOADING) return -1;
     if (bitctl_load64(&s->loaded) >= bytes) return 1;
     if (waited_us / 1000 >= timeout_ms) return 0;
-    nanosleep(&pause, NULL);
+    nanosleep(&kPause, NULL);
   }
 }
 
@@ -131,3 +134,39 @@ void bitctl_control_clear_save_at(bitctl_control* page, uint64_t met) {
   __atomic_compare_exchange_n(&page->save_at_step, &met, 0, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 uint64_t bitctl_control_persist_ns(const bitctl_control* page) { return bitctl_load64(&page->persist_ns); }
+
+void bitctl_control_save_by(bitctl_control* page, uint64_t step) {
+  uint64_t before = bitctl_load64(&page->save_at_step);
+  while (before < step && !__atomic_compare_exchange_n(&page->save_at_step, &before, step, 0,
+                                                       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+  }
+}
+
+void bitctl_control_agree(bitctl_control* page, uint64_t step) {
+  if (bitctl_load32(&page->asked) == 0) return;
+  const uint32_t asked = __atomic_exchange_n(&page->asked, 0, __ATOMIC_ACQ_REL);
+  if (asked & BITCTL_ASKED_SAVE) bitctl_control_save_by(page, step + 1);
+  if (asked & BITCTL_ASKED_STOP) bitctl_store64(&page->stop_at_step, step + 1);
+}
+
+void bitctl_control_join(bitctl_control* page, uint32_t rank) {
+  uint32_t before = bitctl_load32(&page->world_size);
+  while (before < rank + 1 && !__atomic_compare_exchange_n(&page->world_size, &before, rank + 1, 0,
+                                                           __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+  }
+}
+
+uint32_t bitctl_control_world_size(const bitctl_control* page) {
+  const uint32_t ranks = bitctl_load32(&page->world_size);
+  return ranks > 1 ? ranks : 1;
+}
+
+int bitctl_control_leave(bitctl_control* page, int timeout_ms) {
+  __atomic_add_fetch(&page->leaving, 1, __ATOMIC_ACQ_REL);
+  for (int64_t waited_us = 0; bitctl_load32(&page->leaving) < bitctl_control_world_size(page);
+       waited_us += 200) {
+    if (waited_us / 1000 >= timeout_ms) return 0;
+    nanosleep(&kPause, NULL);
+  }
+  return 1;
+}

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define BITCTL_SNAPSHOT_ABI 3u
+#define BITCTL_SNAPSHOT_ABI 4u
 
 typedef struct bitctl_copy {
   uint64_t to; /* bytes from the copy's base */
@@ -24,8 +24,9 @@ int bitctl_control_check(const bitctl_control* page);
 
 /* Claims a slot of generation `gen` for the snapshot of `step`: its index, now WRITING; or -1 where both are
  * in use (deferred: try again at the next step boundary). Never takes the only complete slot, and never a
- * READY one while the other is being persisted. */
-int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uint32_t attempt);
+ * READY one while the other is being persisted. `world_size`: of how many ranks the step is. */
+int bitctl_snapshot_begin(bitctl_control* page, uint32_t gen, uint64_t step, uint32_t attempt,
+                          uint32_t world_size);
 
 /* Copies every item to base + its `to`; the ranges do not overlap. When it returns, every byte is there. A
  * large copy may be shared with a second thread, which is started once and parked. */
@@ -58,6 +59,21 @@ uint64_t bitctl_control_stop_at(const bitctl_control* page);
 /* The request that was met is taken back, unless a later one has replaced it. */
 void bitctl_control_clear_save_at(bitctl_control* page, uint64_t met);
 uint64_t bitctl_control_persist_ns(const bitctl_control* page);
+
+/* For several ranks, on rank 0's page. They must save, and leave, at the same step; a rank that has completed
+ * `step` knows that none has completed step + 1 without it. */
+
+/* All take a snapshot at the first step >= `step`; the latest such step counts. */
+void bitctl_control_save_by(bitctl_control* page, uint64_t step);
+/* Rank 0's, at each step boundary: what was asked for is done one step after `step`. */
+void bitctl_control_agree(bitctl_control* page, uint64_t step);
+/* `rank` and those below it have state of their own in every snapshot from here on. */
+void bitctl_control_join(bitctl_control* page, uint32_t rank);
+/* Ranks that have; at least 1. */
+uint32_t bitctl_control_world_size(const bitctl_control* page);
+/* A rank that has met a stop waits for the others: launchers kill what is left when the first one goes. 1; 0
+ * after `timeout_ms`. */
+int bitctl_control_leave(bitctl_control* page, int timeout_ms);
 
 #ifdef __cplusplus
 }

@@ -35,8 +35,14 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
                    {"world_size", client.hello.world_size},
                    {"python", client.hello.python},
                    {"torch", client.hello.torch}});
-  if (client.hello.rank == 0 && std::exchange(leader_seen_, true)) {
-    // The attempt's own launcher has started its worker anew: it goes on from the newest snapshot.
+  if (client.hello.rank > 0)
+    if (const auto status = snapshots_->add_rank(static_cast<uint32_t>(client.hello.rank)); !status)
+      return violate("no memory for snapshots: " + status.error().message);
+  const bool anew = client.hello.restart > launcher_restart_ || (client.hello.rank == 0 && leader_seen_);
+  leader_seen_ = client.hello.rank == 0 || (leader_seen_ && !anew);
+  if (anew) {
+    // The attempt's own launcher has started its workers anew: they go on from the newest snapshot.
+    launcher_restart_ = client.hello.restart;
     begin_from_newest();
     hang_watch_.begin_attempt();
     hang_watch_.stall().connected(loop_.now());
@@ -50,12 +56,25 @@ void Supervisor::begin_from_newest() {
   resume_known_ = first_step_seen_ = finish_asked_ = finish_needs_model_ = false;
   resume_.reset();
   restored_.reset();
+  sharded_.reset();
   last_reported_.reset();
 }
 
-Json Supervisor::resume_message() const {
-  Json message = {{"source", resume_->source}, {"step", resume_->step}, {"slot", resume_->slot}};
-  message.update(snapshots_->arena_message(resume_->gen));
+// Rank 0's image, which a replicated rank needs too, and the rank's own where it has saved one. Appends the
+// slots' descriptors, in this order.
+Json Supervisor::resume_message(uint32_t rank, std::vector<int>& fds) const {
+  const auto image_of = [&](uint32_t owner) {
+    const Resume::Image& image = resume_->images[owner];
+    for (const int fd : snapshots_->arenas(owner).slot_fds(image.gen)) fds.push_back(fd);
+    Json message = {{"slot", image.slot}};
+    message.update(snapshots_->arenas(owner).message(image.gen));
+    return message;
+  };
+  Json message = image_of(0);
+  message["source"] = resume_->source;
+  message["step"] = resume_->step;
+  message["world_size"] = resume_->images.size();
+  if (rank > 0 && rank < resume_->images.size()) message["own"] = image_of(rank);
   if (rolled_back_to_ == resume_->step && !data_after_.is_null()) message["data"] = data_after_;
   return message;
 }
@@ -73,9 +92,11 @@ void Supervisor::welcome(const TrainerServer::Client& client) {
                   {"watch_non_finite", config_.watchdog.nan == NanAction::rollback},
                   {"modules_wanted", client.hello.rank == 0 && spare_->wants_modules()},
                   {"resume", nullptr}};
-  if (resume_) {
-    message["resume"] = resume_message();
-    for (const int fd : snapshots_->slot_fds(resume_->gen)) fds.push_back(fd);
+  const auto rank = static_cast<uint32_t>(client.hello.rank);
+  if (resume_) message["resume"] = resume_message(rank, fds);
+  if (rank > 0) {
+    message["own_page"] = fds.size();
+    fds.push_back(snapshots_->control_fd(rank));
   }
   if (!stacks.empty()) {
     message["stacks"] = {{"signal", StackDump::signal()}, {"fd", fds.size()}};
@@ -93,9 +114,10 @@ void Supervisor::on_resume(const std::optional<Resume>& resume) {
     if (!again) {
       welcome(client);
     } else if (resume_) {
+      std::vector<int> fds;
       Json message = {{"type", "resume"}};
-      message.update(resume_message());
-      server_->send(client.id, message, snapshots_->slot_fds(resume_->gen));
+      message.update(resume_message(static_cast<uint32_t>(client.hello.rank), fds));
+      server_->send(client.id, message, fds);
     }
   }
 }
@@ -116,6 +138,13 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   if (type == "stacks_ready") return hang_watch_.stacks().ready(client.id);
   // Its interpreter is about to take its handlers back.
   if (type == "bye") hang_watch_.stacks().forget(client.id);
+  if (type == "arena")
+    return snapshots_->request_arena(static_cast<uint32_t>(client.hello.rank),
+                                     static_cast<int>(get_unsigned(message, "request").value_or(0)),
+                                     message.contains("files") ? message["files"] : Json());
+  if (type == "restored") note_sharded(client.hello.rank, get_flag(message, "sharded"));
+  if (type == "restore_failed")
+    return violate(get_text(message, "reason", "the checkpoint does not fit this script"));
   if (client.hello.rank != 0) return;  // one rank speaks for the run
   if (type == "progress") {
     on_progress(message);
@@ -127,9 +156,6 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
     if (const auto status = parse_pulse(pulse_text(message), "bitctl.pulse");
         const auto* good = std::get_if<PulseGood>(&status))
       on_pulse(good->status, get_text(message, "non_finite_loss"), false);
-  } else if (type == "arena") {
-    snapshots_->request_arena(static_cast<int>(get_unsigned(message, "request").value_or(0)),
-                              message.contains("files") ? message["files"] : Json());
   } else if (type == "checkpoint_interval") {
     if (const auto seconds = get_finite(message, "seconds"); seconds && *seconds > 0)
       record("checkpoint_interval", {{"seconds", *seconds}});
@@ -139,8 +165,6 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
     snapshots_->restored();
     if (*restored_ > 0)
       record("resumed", {{"step", *restored_}, {"source", resume_ ? resume_->source : "?"}});
-  } else if (type == "restore_failed") {
-    violate(get_text(message, "reason", "the checkpoint does not fit this script"));
   } else if (type == "error") {
     now_.error = shortened(get_text(message, "exception"), 300);
     now_.error_type = shortened(get_text(message, "exception_type"), 100);
@@ -192,14 +216,33 @@ void Supervisor::on_control(const TrainerServer::Client& client, const Json& mes
     if (!status) answer["reason"] = status.error().message;
     server_->send(client.id, answer);
   } else if (type == "save") {
-    const uint64_t step = bitctl_load64(&snapshots_->control().step);
-    const uint64_t ahead = server_->highest_world_size() > 1 ? 2 : 0;
     const bool possible = state_ == State::running && server_->leader() != 0;
-    if (possible) bitctl_store64(&snapshots_->control().save_at_step, std::max<uint64_t>(1, step + ahead));
+    if (possible) ask_for(BITCTL_ASKED_SAVE);
     Json answer = {{"type", possible ? "ok" : "refused"}};
     if (!possible) answer["reason"] = "no trainer is connected that could take a snapshot";
     server_->send(client.id, answer);
   }
+}
+
+// Each rank says whether it saves a part of the model of its own; they must be of one mind.
+void Supervisor::note_sharded(int rank, bool sharded) {
+  if (!sharded_) sharded_ = {rank, sharded};
+  if (sharded_->second == sharded) return;
+  const int with = sharded ? rank : sharded_->first;
+  const int without = sharded ? sharded_->first : rank;
+  violate(fmt::format("the ranks disagree: rank {} calls run.restore(sharded=True), rank {} does not", with,
+                      without));
+}
+
+// A process alone can be told the step. Several agree on one that none has passed; only rank 0 can say which.
+void Supervisor::ask_for(bitctl_asked what) {
+  bitctl_control& page = snapshots_->control();
+  if (server_->highest_world_size() > 1) {
+    __atomic_fetch_or(&page.asked, static_cast<uint32_t>(what), __ATOMIC_ACQ_REL);
+    return;
+  }
+  const uint64_t step = std::max<uint64_t>(1, bitctl_load64(&page.step));
+  bitctl_store64(what == BITCTL_ASKED_STOP ? &page.stop_at_step : &page.save_at_step, step);
 }
 
 // A script that begins again where it should go on is ended before it costs a night. Reports may come every N
@@ -326,14 +369,14 @@ void Supervisor::schedule_progress() {
   }
 }
 
-void Supervisor::on_arena(int request, uint32_t gen, const std::string& failure) {
-  const int leader = server_->leader();
-  if (leader == 0) return;
+void Supervisor::on_arena(uint32_t rank, int request, uint32_t gen, const std::string& failure) {
+  const int trainer = server_->trainer_of(static_cast<int>(rank));
+  if (trainer == 0) return;
   if (gen == 0)
-    return server_->send(leader, {{"type", "arena_failed"}, {"request", request}, {"reason", failure}});
+    return server_->send(trainer, {{"type", "arena_failed"}, {"request", request}, {"reason", failure}});
   Json message = {{"type", "arena_ready"}, {"request", request}};
-  message.update(snapshots_->arena_message(gen));
-  server_->send(leader, message, snapshots_->slot_fds(gen));
+  message.update(snapshots_->arenas(rank).message(gen));
+  server_->send(trainer, message, snapshots_->arenas(rank).slot_fds(gen));
 }
 
 }  // namespace bitctl

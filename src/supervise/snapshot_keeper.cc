@@ -20,8 +20,17 @@ constexpr int kMaxWriterDeaths = 5;  // without a commit between them
 constexpr int kMaxEarlyDeaths = 2;   // then it is started without the engine, which may be what kills it
 constexpr Duration kWriterBackoff = std::chrono::milliseconds(100);
 
-bool is_busy(uint32_t state) {
-  return state == BITCTL_SLOT_WRITING || state == BITCTL_SLOT_PERSISTING || state == BITCTL_SLOT_LOADING;
+// The arenas, one a rank, that the step's files fill exactly.
+Result<std::vector<ArenaLayout>> layouts_of(const StepFolder& folder) {
+  const auto manifest = inspect_step(folder);
+  if (!manifest) return tl::unexpected(manifest.error());
+  std::vector<ArenaLayout> layouts;
+  for (uint32_t rank = 0; rank < manifest->world_size; ++rank) {
+    auto layout = layout_of(part_of(*manifest, rank), 0);
+    if (!layout) return forward(std::move(layout));
+    layouts.push_back(std::move(*layout));
+  }
+  return layouts;
 }
 
 }  // namespace
@@ -41,10 +50,7 @@ SnapshotKeeper::~SnapshotKeeper() {
 }
 
 Status SnapshotKeeper::start() {
-  auto control = ControlPage::create();
-  if (!control) return forward(std::move(control));
-  control_ = std::move(control->first);
-  control_fd_ = std::move(control->second);
+  if (auto status = add_rank(0); !status) return status;
   wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   on_disk_ = step_folders(folder_.checkpoints());
   // What a killed trainer or writer left half-made; nobody works in these two yet.
@@ -61,7 +67,7 @@ Status SnapshotKeeper::spawn_writer() {
   plan.env = current_environment();
   plan.cwd = "/";
   plan.output = folder_.own_log();
-  plan.inherited = {pair->second.get(), control_fd_.get(), wake_.get(), lock_fd_};
+  plan.inherited = {pair->second.get(), control_fd(), wake_.get(), lock_fd_};
   plan.dies_with_us = false;  // it has work to do after our death
   auto spawned = spawn(plan);
   if (!spawned) return forward(std::move(spawned));
@@ -71,11 +77,16 @@ Status SnapshotKeeper::spawn_writer() {
   loop_.watch(writer_.pidfd.get(), EPOLLIN, [this](uint32_t) { on_writer_exit(); });
   loop_.watch(link_.get(), EPOLLIN, [this](uint32_t) { on_writer_message(); });
   callbacks_.on_writer(writer_.pid);
-  for (auto& [gen, generation] : generations_) {
-    generation.ready = false;
-    generation.for_load = generation.for_load || (loading_ && loading_->gen == gen);
-    send({{"type", "arena"}, {"gen", gen}, {"files", to_json(generation.layout)["files"]}}, slot_fds(gen));
+  for (auto& [number, of] : ranks_) {
+    const uint32_t rank = number;
+    if (rank > 0) send({{"type", "rank"}, {"rank", rank}}, {control_fd(rank)});
+    for (auto& [gen, generation] : of.arenas.generations()) {
+      generation.ready = false;
+      generation.for_load = load_ && load_->gens.contains(rank) && load_->gens[rank] == gen;
+      announce(rank, gen);
+    }
   }
+  if (load_) load_->allocated = 0;
   if (leader_ > 0) send({{"type", "attempt"}, {"number", attempt_}, {"leader", leader_}});
   if (rolling_back_) send({{"type", "roll_back"}, {"before", *rolling_back_}});
   return {};
@@ -132,20 +143,17 @@ void SnapshotKeeper::handle(const Json& message) {
     writer_ready_ = true;
     callbacks_.record("writer_ready", fields);
   } else if (type == "arena_ready" || type == "arena_failed") {
-    const auto found = generations_.find(static_cast<uint32_t>(get_unsigned(message, "gen").value_or(0)));
-    if (found == generations_.end()) return;
-    Generation& generation = found->second;
-    generation.ready = type == "arena_ready";
-    const std::string failure = generation.ready ? "" : get_text(message, "reason", "no memory");
-    if (!generation.ready) callbacks_.record("arena_failed", fields);
-    if (std::exchange(generation.for_load, false)) {
-      if (generation.ready) return begin_load(found->first);
-      drop_generation(found->first);
-      return no_resume("no memory to load the checkpoint: " + failure);
-    }
-    if (const int request = std::exchange(generation.request, 0); request > 0)
-      callbacks_.on_arena(request, generation.ready ? found->first : 0, failure);
-    if (!generation.ready) drop_generation(found->first);
+    const auto rank = static_cast<uint32_t>(get_unsigned(message, "rank").value_or(0));
+    const auto gen = static_cast<uint32_t>(get_unsigned(message, "gen").value_or(0));
+    RankArenas::Generation* generation = ranks_.contains(rank) ? ranks_.at(rank).arenas.find(gen) : nullptr;
+    if (generation == nullptr) return;
+    const bool ready = generation->ready = type == "arena_ready";
+    const std::string failure = ready ? "" : get_text(message, "reason", "no memory");
+    if (!ready) callbacks_.record("arena_failed", fields);
+    if (std::exchange(generation->for_load, false)) return on_arena_for_load(rank, gen, failure);
+    if (const int request = std::exchange(generation->request, 0); request > 0)
+      callbacks_.on_arena(rank, request, ready ? gen : 0, failure);
+    if (!ready) drop_generation(rank, gen);
   } else if (type == "committed") {
     std::erase_if(on_disk_, [&](const StepFolder& f) { return f.step == step; });
     on_disk_.push_back({step, folder_.checkpoints() + "/" + step_folder_name(step)});
@@ -170,10 +178,12 @@ void SnapshotKeeper::handle(const Json& message) {
     callbacks_.record("reader_in_the_way", fields);
   } else if (type == "loaded") {
     loading_.reset();
+    load_.reset();
   } else if (type == "load_failed") {
     fields.erase("damaged");
     callbacks_.record("checkpoint_bad", fields);
     loading_.reset();
+    load_.reset();
     // A disk or a lock that fails says nothing about the checkpoint; an older one would undo what it holds.
     if (!get_flag(message, "damaged")) return no_resume(get_text(message, "reason"));
     std::erase_if(on_disk_, [&](const StepFolder& f) { return f.step == step; });
@@ -188,25 +198,32 @@ void SnapshotKeeper::handle(const Json& message) {
   } else if (type == "finish_failed") {
     callbacks_.on_finish_failed(get_text(message, "reason"));
   }
-  if (waiting_arena_ &&
-      (type == "committed" || type == "failed" || type == "loaded" || type == "load_failed"))
-    make_arena(*std::exchange(waiting_arena_, std::nullopt));
+  if (type == "committed" || type == "failed" || type == "loaded" || type == "load_failed")
+    for (auto& [number, rank] : ranks_)
+      if (rank.arenas.waiting) make_arena(number, *std::exchange(rank.arenas.waiting, std::nullopt));
 }
 
 void SnapshotKeeper::begin_attempt(int number, pid_t leader) {
   attempt_ = static_cast<uint32_t>(number);
   leader_ = leader;
   send({{"type", "attempt"}, {"number", number}, {"leader", leader}});
-  discard_unfinished(*control_);
-  // A load that is on its way is offered when its memory is there.
-  if (std::any_of(generations_.begin(), generations_.end(),
-                  [](const auto& g) { return g.second.for_load; }) ||
-      (waiting_arena_ && waiting_arena_->for_load))
-    return;
-  const auto memory = newest_complete(*control_);
-  const bool usable = memory && generations_.contains(memory->gen);
-  if (usable && (on_disk_.empty() || memory->step >= on_disk_.front().step))
-    return offer(Resume{"memory", memory->step, memory->gen, memory->index});
+  pages_.discard_unfinished();
+  // Its ranks will say so themselves.
+  bitctl_store32(&control().world_size, 0);
+  bitctl_store32(&control().leaving, 0);
+  for (const auto& [rank, of] : ranks_)
+    if (rank > 0) bitctl_store64(&pages_.of(rank).step, 0);
+  if (ranks_.size() > 1) bitctl_store64(&control().save_at_step, 0);
+  if (load_ && !loading_) return;  // offered when its memory is there
+  const auto memory = newest_complete_set(pages_.look());
+  const bool usable = memory && std::ranges::all_of(memory->slots, [&](const SlotView& slot) {
+                        return arenas(slot.rank).contains(slot.gen);
+                      });
+  if (usable && (on_disk_.empty() || memory->step() >= on_disk_.front().step)) {
+    Resume resume{"memory", memory->step(), {}};
+    for (const SlotView& slot : memory->slots) resume.images.push_back({slot.gen, slot.index});
+    return offer(std::move(resume));
+  }
   if (loading_) return offer(loading_);
   if (on_disk_.empty()) return offer(std::nullopt);
   load_next_candidate();
@@ -216,12 +233,16 @@ void SnapshotKeeper::begin_attempt(int number, pid_t leader) {
 void SnapshotKeeper::load_next_candidate() {
   while (!on_disk_.empty()) {
     const StepFolder folder = on_disk_.front();
-    const auto manifest = inspect_step(folder);
-    const auto layout = manifest ? layout_of(*manifest, 0) : forward(Result<Manifest>(manifest));
-    if (layout) return make_arena({0, *layout, true});
-    Json fields = {{"step", folder.step}, {"reason", layout.error().message}};
+    const auto layouts = layouts_of(folder);
+    if (layouts) {
+      load_ = Load{static_cast<uint32_t>(layouts->size())};
+      for (uint32_t rank = 0; rank < layouts->size() && load_; ++rank)
+        make_arena(rank, {0, (*layouts)[rank], true});
+      return;
+    }
+    Json fields = {{"step", folder.step}, {"reason", layouts.error().message}};
     on_disk_.erase(on_disk_.begin());
-    if (layout.error().kind == ErrorKind::damaged) {
+    if (layouts.error().kind == ErrorKind::damaged) {
       const auto lock =
           FileLock::acquire(folder_.checkpoints_lock(), FileLock::Mode::exclusive, Duration::zero());
       if (lock)
@@ -233,18 +254,35 @@ void SnapshotKeeper::load_next_candidate() {
             folder_.checkpoints());
 }
 
-void SnapshotKeeper::begin_load(uint32_t gen) {
+void SnapshotKeeper::on_arena_for_load(uint32_t rank, uint32_t gen, const std::string& failure) {
+  if (!failure.empty()) {
+    drop_generation(rank, gen);
+    if (std::exchange(load_, std::nullopt)) no_resume("no memory to load the checkpoint: " + failure);
+  } else if (load_ && load_->gens[rank] == gen && ++load_->allocated == load_->world_size) {
+    begin_load();
+  }
+}
+
+void SnapshotKeeper::begin_load() {
   if (on_disk_.empty()) return load_next_candidate();
   const StepFolder& folder = on_disk_.front();
-  bitctl_slot& slot = control_->slots[gen % BITCTL_BANKS][0];
-  bitctl_store32(&slot.gen, gen);
-  bitctl_store64(&slot.seq, ++control_->seq);
-  bitctl_store64(&slot.step, folder.step);
-  bitctl_store32(&slot.attempt, attempt_);
-  bitctl_store64(&slot.loaded, 0);
-  bitctl_store32(&slot.state, BITCTL_SLOT_LOADING);
-  loading_ = Resume{"disk", folder.step, gen, 0};
-  send({{"type", "load"}, {"step", folder.step}, {"path", folder.path}, {"gen", gen}, {"slot", 0}});
+  loading_ = Resume{"disk", folder.step, {}};
+  Json gens = Json::array();
+  for (const auto& [rank, gen] : load_->gens) {
+    bitctl_control& page = pages_.of(rank);
+    bitctl_slot& slot = page.slots[gen % BITCTL_BANKS][0];
+    bitctl_store32(&slot.gen, gen);
+    bitctl_store64(&slot.seq, ++page.seq);
+    bitctl_store64(&slot.step, folder.step);
+    bitctl_store32(&slot.attempt, attempt_);
+    bitctl_store32(&slot.final, 0);
+    bitctl_store64(&slot.world_size, load_->world_size);
+    bitctl_store64(&slot.loaded, 0);
+    bitctl_store32(&slot.state, BITCTL_SLOT_LOADING);
+    loading_->images.push_back({gen, 0});
+    gens.push_back(gen);
+  }
+  send({{"type", "load"}, {"step", folder.step}, {"path", folder.path}, {"gens", std::move(gens)}});
   offer(loading_);
 }
 
@@ -260,8 +298,11 @@ void SnapshotKeeper::no_resume(const std::string& reason) {
 
 void SnapshotKeeper::trainer_is_dead() {
   leader_ = 0;
-  discard_unfinished(*control_);
-  waiting_arena_.reset();
+  pages_.discard_unfinished();
+  for (auto& [number, rank] : ranks_)
+    if (const auto given_up = std::exchange(rank.arenas.waiting, std::nullopt);
+        given_up && given_up->for_load)
+      load_.reset();
   send({{"type", "trainer_dead"}});
 }
 
@@ -282,99 +323,77 @@ void SnapshotKeeper::lose_writer(const std::string& reason) {
   rolled_back_to(std::nullopt);  // nobody is left who could
 }
 
-void SnapshotKeeper::request_arena(int number, const Json& files) {
+Status SnapshotKeeper::add_rank(uint32_t rank) {
+  if (ranks_.contains(rank)) return {};
+  auto control = ControlPage::create();
+  if (!control) return forward(std::move(control));
+  pages_.add(rank, std::move(control->first));
+  ranks_.emplace(rank, Rank{std::move(control->second), RankArenas(pages_.of(rank))});
+  if (rank > 0) send({{"type", "rank"}, {"rank", rank}}, {control_fd(rank)});
+  return {};
+}
+
+void SnapshotKeeper::request_arena(uint32_t rank, int number, const Json& files) {
   auto layout = arena_layout_from({{"gen", 0}, {"files", files}});
-  if (!layout) return callbacks_.on_arena(number, 0, layout.error().message);
-  make_arena({number, std::move(*layout), false});
+  if (layout && std::ranges::any_of(layout->files,
+                                    [&](const ArenaFile& file) { return rank_of_file(file.name) != rank; }))
+    layout = fail(ErrorKind::invalid, fmt::format("arena: a file of another rank than {}", rank));
+  if (!layout) return callbacks_.on_arena(rank, number, 0, layout.error().message);
+  make_arena(rank, {number, std::move(*layout), false});
 }
 
-// A generation whose bank holds nothing that is in use, and not the newest complete snapshot.
-std::optional<uint32_t> SnapshotKeeper::free_generation() {
-  const auto newest = newest_complete(*control_);
-  for (uint32_t gen = last_gen_ + 1; gen <= last_gen_ + BITCTL_BANKS; ++gen) {
-    const uint32_t bank = gen % BITCTL_BANKS;
-    if (newest && newest->bank == bank) continue;
-    const auto slots = slots_of(*control_);
-    if (std::none_of(slots.begin(), slots.end(),
-                     [&](const SlotView& s) { return s.bank == bank && is_busy(s.state); }))
-      return gen;
-  }
-  return std::nullopt;
-}
-
-void SnapshotKeeper::make_arena(Pending pending) {
-  const auto gen = free_generation();
+void SnapshotKeeper::make_arena(uint32_t rank, RankArenas::Pending pending) {
+  const bool for_load = pending.for_load;
+  const auto fail_with = [&, request = pending.request](const std::string& reason) {
+    if (!for_load) return callbacks_.on_arena(rank, request, 0, reason);
+    load_.reset();
+    no_resume("no memory to load the checkpoint: " + reason);
+  };
+  if (const auto status = add_rank(rank); !status) return fail_with(status.error().message);
+  RankArenas& arenas = ranks_.at(rank).arenas;
+  const auto set = newest_complete_set(pages_.look());
+  const bool has_part = set && rank < set->slots.size();
+  const auto gen = arenas.free_generation(has_part ? std::optional(set->slots[rank]) : std::nullopt);
   if (!gen) {
-    waiting_arena_ = std::move(pending);
+    arenas.waiting = std::move(pending);
     return;
   }
-  const auto fail_with = [&](const std::string& reason) {
-    if (pending.for_load) return no_resume("no memory to load the checkpoint: " + reason);
-    callbacks_.on_arena(pending.request, 0, reason);
-  };
-  std::vector<uint32_t> same_bank;
-  for (const auto& [old, generation] : generations_)
-    if (old % BITCTL_BANKS == *gen % BITCTL_BANKS) same_bank.push_back(old);
-  for (const uint32_t old : same_bank) drop_generation(old);
-  Generation generation;
-  generation.layout = std::move(pending.layout);
-  generation.layout.gen = *gen;
-  generation.request = pending.request;
-  generation.for_load = pending.for_load;
-  for (int i = 0; i < BITCTL_SLOTS; ++i) {
-    auto memory = create_memory(fmt::format("bitctl-slot-{}", i), generation.layout.slot_bytes());
-    if (!memory) return fail_with(memory.error().message);
-    generation.slots.push_back(std::move(*memory));
-  }
-  last_gen_ = *gen;
-  generations_[*gen] = std::move(generation);
-  send({{"type", "arena"}, {"gen", *gen}, {"files", to_json(generations_[*gen].layout)["files"]}},
-       slot_fds(*gen));
+  for (const uint32_t old : arenas.in_the_way_of(*gen)) drop_generation(rank, old);
+  if (const auto status = arenas.make(*gen, std::move(pending)); !status)
+    return fail_with(status.error().message);
+  if (for_load) load_->gens[rank] = *gen;
+  announce(rank, *gen);
 }
 
-void SnapshotKeeper::drop_generation(uint32_t gen) {
-  generations_.erase(gen);
-  for (bitctl_slot& slot : control_->slots[gen % BITCTL_BANKS])
-    if (bitctl_load32(&slot.gen) == gen) bitctl_store32(&slot.state, BITCTL_SLOT_FREE);
-  send({{"type", "drop_arena"}, {"gen", gen}});
+// To the writer, which allocates it.
+void SnapshotKeeper::announce(uint32_t rank, uint32_t gen) {
+  Json message = {{"type", "arena"}, {"rank", rank}};
+  message.update(arenas(rank).message(gen));
+  send(message, arenas(rank).slot_fds(gen));
 }
 
-// An outgrown generation goes as soon as a newer one holds the newest snapshot.
+void SnapshotKeeper::drop_generation(uint32_t rank, uint32_t gen) {
+  ranks_.at(rank).arenas.drop(gen);
+  send({{"type", "drop_arena"}, {"rank", rank}, {"gen", gen}});
+}
+
+// An outgrown generation goes as soon as a newer one holds the newest checkpoint.
 void SnapshotKeeper::drop_old_generations() {
-  const auto newest = newest_complete(*control_);
+  const auto newest = newest_complete_set(pages_.look());
   if (!newest) return;
-  std::vector<uint32_t> old;
-  for (const auto& [gen, generation] : generations_)
-    if (gen < newest->gen) old.push_back(gen);
-  for (const uint32_t gen : old) {
-    const auto& slots = control_->slots[gen % BITCTL_BANKS];
-    if (std::none_of(std::begin(slots), std::end(slots),
-                     [&](const bitctl_slot& s) { return is_busy(bitctl_load32(&s.state)); }))
-      drop_generation(gen);
-  }
-}
-
-Json SnapshotKeeper::arena_message(uint32_t gen) const {
-  const auto found = generations_.find(gen);
-  return found == generations_.end() ? Json::object() : to_json(found->second.layout);
-}
-
-std::vector<int> SnapshotKeeper::slot_fds(uint32_t gen) const {
-  std::vector<int> fds;
-  if (const auto found = generations_.find(gen); found != generations_.end())
-    for (const Fd& fd : found->second.slots) fds.push_back(fd.get());
-  return fds;
+  for (const SlotView& slot : newest->slots)
+    for (const uint32_t old : arenas(slot.rank).outgrown_by(slot.gen)) drop_generation(slot.rank, old);
 }
 
 std::optional<uint64_t> SnapshotKeeper::newest_durable_step() const {
   return on_disk_.empty() ? std::nullopt : std::optional(on_disk_.front().step);
 }
 
-std::optional<uint64_t> SnapshotKeeper::newest_step() {
-  const auto memory = newest_complete(*control_);
+std::optional<uint64_t> SnapshotKeeper::newest_step() const {
+  const auto memory = newest_complete_set(pages_.look());
   const auto disk = newest_durable_step();
   if (!memory) return disk;
-  return disk ? std::max(*disk, memory->step) : memory->step;
+  return disk ? std::max(*disk, memory->step()) : memory->step();
 }
 
 void SnapshotKeeper::drain() {
@@ -383,7 +402,7 @@ void SnapshotKeeper::drain() {
     loop_.cancel(writer_timer_);
     start_writer_again();
   }
-  if (!writer_.pidfd) return drained(!newest_ready(*control_));
+  if (!writer_.pidfd) return drained(!newest_waiting_set(pages_.look()));
   send({{"type", "shutdown"}});
 }
 

@@ -12,26 +12,31 @@
 #include "base/event_loop.h"
 #include "checkpoint/arena.h"
 #include "checkpoint/catalog.h"
+#include "checkpoint/ranks.h"
 #include "checkpoint/writer_link.h"
 #include "launch/spawn.h"
 #include "run/run_folder.h"
+#include "supervise/rank_arenas.h"
 
 namespace bitctl {
 
 // What an attempt is given to start from.
 struct Resume {
+  struct Image {
+    uint32_t gen = 0;
+    uint32_t slot = 0;
+  };
   std::string source;  // "memory", "disk"
   uint64_t step = 0;
-  uint32_t gen = 0;
-  uint32_t slot = 0;
+  std::vector<Image> images;  // of each rank that saved it
 };
 
 class SnapshotKeeper {
  public:
   struct Callbacks {
     std::function<void(std::string_view kind, Json fields)> record;  // a row for events.jsonl
-    // The arena that request `number` asked for can be mapped, or why not (then gen is 0).
-    std::function<void(int number, uint32_t gen, const std::string& failure)> on_arena;
+    // The arena that the rank's request `number` asked for can be mapped, or why not (then gen is 0).
+    std::function<void(uint32_t rank, int number, uint32_t gen, const std::string& failure)> on_arena;
     // What the attempt resumes from is there to be mapped (nothing: it starts fresh); called once for each
     // attempt, and again where a checkpoint turned out to be damaged.
     std::function<void(const std::optional<Resume>&)> on_resume;
@@ -60,35 +65,34 @@ class SnapshotKeeper {
   // After trainer_is_dead(): gives up every snapshot but the newest below `before` whose tensors are all
   // finite. `done` gets its step, or nothing.
   void roll_back(uint64_t before, std::function<void(std::optional<uint64_t>)> done);
-  void request_arena(int number, const Json& files);
+  // Makes the rank's control page where it has none.
+  Status add_rank(uint32_t rank);
+  void request_arena(uint32_t rank, int number, const Json& files);
   // Lets the writer finish what is READY and go.
   void drain();
 
-  bitctl_control& control() { return *control_; }
-  int control_fd() const { return control_fd_.get(); }
+  // Rank 0's page, where all ranks look for requests.
+  bitctl_control& control() { return pages_.run(); }
+  int control_fd(uint32_t rank = 0) const { return ranks_.at(rank).page_fd.get(); }
   int wake_fd() const { return wake_.get(); }
-  // {gen, files} for the trainer, and the slots' descriptors.
-  Json arena_message(uint32_t gen) const;
-  std::vector<int> slot_fds(uint32_t gen) const;
+  const RankArenas& arenas(uint32_t rank) const { return ranks_.at(rank).arenas; }
 
   // The newest complete snapshot, in memory or on disk.
-  std::optional<uint64_t> newest_step();
+  std::optional<uint64_t> newest_step() const;
   std::optional<uint64_t> newest_durable_step() const;
   Duration longest_save() const { return longest_save_; }
   pid_t writer_pid() const { return writer_.pidfd ? writer_.pid : 0; }
 
  private:
-  struct Generation {
-    ArenaLayout layout;
-    std::vector<Fd> slots;
-    bool ready = false;
-    int request = 0;  // of the trainer; 0: made for a load
-    bool for_load = false;
+  struct Rank {
+    Fd page_fd;
+    RankArenas arenas;
   };
-  struct Pending {
-    int request = 0;
-    ArenaLayout layout;
-    bool for_load = false;
+  // A checkpoint on its way from the disk into the memory of each rank that saved it.
+  struct Load {
+    uint32_t world_size = 1;
+    std::map<uint32_t, uint32_t> gens;  // made for it
+    uint32_t allocated = 0;             // of them
   };
 
   Status spawn_writer();
@@ -98,12 +102,13 @@ class SnapshotKeeper {
   void handle(const Json& message);
   void send(const Json& message, const std::vector<int>& fds = {});
 
-  void make_arena(Pending pending);
-  std::optional<uint32_t> free_generation();
-  void drop_generation(uint32_t gen);
+  void announce(uint32_t rank, uint32_t gen);
+  void make_arena(uint32_t rank, RankArenas::Pending pending);
+  void drop_generation(uint32_t rank, uint32_t gen);
   void drop_old_generations();
   void load_next_candidate();
-  void begin_load(uint32_t gen);
+  void on_arena_for_load(uint32_t rank, uint32_t gen, const std::string& failure);
+  void begin_load();
   void offer(std::optional<Resume> resume);
   void no_resume(const std::string& reason);
   void drained(bool all_written);
@@ -116,8 +121,8 @@ class SnapshotKeeper {
   int lock_fd_;
   Callbacks callbacks_;
 
-  ControlPage control_;
-  Fd control_fd_;
+  RankPages pages_;
+  std::map<uint32_t, Rank> ranks_;
   Fd wake_;
   Spawned writer_;
   Fd link_;
@@ -129,11 +134,9 @@ class SnapshotKeeper {
   pid_t leader_ = 0;
   bool draining_ = false;
 
-  std::map<uint32_t, Generation> generations_;
-  uint32_t last_gen_ = 0;
-  std::optional<Pending> waiting_arena_;  // until a bank is free
-  std::vector<StepFolder> on_disk_;       // newest first
-  std::optional<Resume> loading_;         // while the writer reads it
+  std::vector<StepFolder> on_disk_;  // newest first
+  std::optional<Load> load_;
+  std::optional<Resume> loading_;  // while the writer reads it
   std::optional<Resume> offered_;
   std::optional<uint64_t> rolling_back_;  // before this step, until the writer has answered
   std::function<void(std::optional<uint64_t>)> on_rolled_back_;

@@ -105,8 +105,8 @@ Result<int> Supervisor::run() {
       loop_, folder, writer_options(config_, folder, *isolation_), held_.run_lock.fd(),
       SnapshotKeeper::Callbacks{
           .record = [this](std::string_view kind, Json fields) { record(kind, std::move(fields)); },
-          .on_arena = [this](int request, uint32_t gen,
-                             const std::string& why) { on_arena(request, gen, why); },
+          .on_arena = [this](uint32_t rank, int request, uint32_t gen,
+                             const std::string& why) { on_arena(rank, request, gen, why); },
           .on_resume = [this](const std::optional<Resume>& resume) { on_resume(resume); },
           .on_no_resume = [this](const std::string& reason) { violate(reason); },
           .on_finished =
@@ -236,6 +236,7 @@ void Supervisor::start_attempt() {
   now_ = AttemptRecord{.attempt = attempt};
   now_.snapshot_before = snapshots_->newest_step();
   leader_seen_ = false;
+  launcher_restart_ = 0;
   phases_seen_ = bitctl_load32(&snapshots_->control().phase_count);
   welcomed_.clear();
   begin_from_newest();
@@ -243,6 +244,7 @@ void Supervisor::start_attempt() {
   token_ = random_token();
   server_->expect(attempt, token_);
   bitctl_store64(&snapshots_->control().stop_at_step, 0);
+  bitctl_store32(&snapshots_->control().asked, 0);
 
   attempt_started_ = loop_.now();
   if (!spare_->is_ready()) return start_cold();
@@ -295,10 +297,7 @@ void Supervisor::ask_to_leave() {
       std::max<Duration>(config_.stop.grace.value_or(kLeastGrace), 3 * snapshots_->longest_save());
   grace_timer_ = loop_.call_after(grace, [this] { feed(Event::grace_over); });
   if (server_->leader() != 0) {
-    // One process may leave at the boundary it is at; several must be told before any of them gets there.
-    const uint64_t step = bitctl_load64(&snapshots_->control().step);
-    const uint64_t ahead = server_->highest_world_size() > 1 ? 2 : 0;
-    bitctl_store64(&snapshots_->control().stop_at_step, std::max<uint64_t>(1, step + ahead));
+    ask_for(BITCTL_ASKED_STOP);
   } else {
     // Only where nobody is connected: a launcher would orphan its worker.
     trainer_.signal(config_.stop.signal);

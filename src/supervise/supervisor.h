@@ -81,7 +81,9 @@ class Supervisor {
   void enter_phase();
   void on_pulse(const PulseStatus& status, const std::string& non_finite, bool stamped);
   void take_progress(const Progress& progress);
-  void on_arena(int request, uint32_t gen, const std::string& failure);
+  void on_arena(uint32_t rank, int request, uint32_t gen, const std::string& failure);
+  void note_sharded(int rank, bool sharded);
+  void ask_for(bitctl_asked what);
   void on_resume(const std::optional<Resume>& resume);
   void on_writer(pid_t pid);
   void on_writer_lost(const std::string& reason);
@@ -92,7 +94,7 @@ class Supervisor {
 
   void begin_from_newest();
   void welcome(const TrainerServer::Client& client);
-  Json resume_message() const;
+  Json resume_message(uint32_t rank, std::vector<int>& fds) const;
   void record(std::string_view kind, Json fields = Json::object());
   void flush_progress();
   void schedule_progress();
@@ -130,6 +132,8 @@ class Supervisor {
   // of the attempt that runs
   AttemptRecord now_;
   bool leader_seen_ = false;
+  int launcher_restart_ = 0;
+  std::optional<std::pair<int, bool>> sharded_;  // a rank, and what it says
   std::set<int> welcomed_;
   bool resume_known_ = false;
   std::optional<Resume> resume_;

@@ -165,9 +165,9 @@ std::vector<TrainerServer::Client> TrainerServer::trainers() const {
   return clients;
 }
 
-int TrainerServer::leader() const {
+int TrainerServer::trainer_of(int rank) const {
   for (const Client& client : trainers())
-    if (client.hello.rank == 0) return client.id;
+    if (client.hello.rank == rank) return client.id;
   return 0;
 }
 

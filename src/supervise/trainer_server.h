@@ -42,8 +42,9 @@ class TrainerServer {
 
   void send(int client, const Json& message, const std::vector<int>& fds = {});
   std::vector<Client> trainers() const;
-  // The trainer of rank 0; its id is 0 where none is connected.
-  int leader() const;
+  // The trainer of that rank; its id is 0 where none is connected.
+  int trainer_of(int rank) const;
+  int leader() const { return trainer_of(0); }
   int highest_world_size() const;
 
  private:

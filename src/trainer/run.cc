@@ -87,6 +87,7 @@ class [[gnu::visibility("hidden")]] Run::Session {
   void adopt_arena(const Json& message, std::vector<Fd> fds);
   void adopt_resume(const Json& message, std::vector<Fd> fds);
   [[noreturn]] void refuse(const std::string& reason);
+  void reach(uint64_t step);
   void send_pending();
   void look_at_messages();
   void ask_for_arena(const std::vector<FileLayout>& files);
@@ -233,14 +234,21 @@ uint64_t Run::Session::restore(const std::function<void(const Checkpoint&)>& put
     step_ = resume_->step;
     resume_.reset();
   }
-  bitctl_control_set_step(&*control_, step_);
+  reach(step_);
   link_.send_patiently({{"type", "restored"}, {"step", step_}});
   return step_;
 }
 
+// One rank speaks for the run, and tells the others of what it was asked.
+void Run::Session::reach(uint64_t step) {
+  step_ = step;
+  if (rank_ != 0) return;
+  bitctl_control_set_step(&*control_, step);
+  bitctl_control_agree(&*control_, step);
+}
+
 void Run::Session::progress(const Progress& progress) {
-  step_ = progress.step;
-  bitctl_control_set_step(&*control_, step_);
+  reach(progress.step);
   Json message = {{"type", "progress"}, {"step", progress.step}};
   if (progress.total_steps) message["total_steps"] = *progress.total_steps;
   const auto add = [&](const char* name, const std::optional<double>& value) {
@@ -303,8 +311,7 @@ bool Run::Session::stop_is_due(uint64_t step) const {
 }
 
 Outcome Run::Session::checkpoint(uint64_t step, const StateOf& state) {
-  step_ = step;
-  bitctl_control_set_step(&*control_, step);
+  reach(step);
   look_at_messages();
   const bool stop = stop_is_due(step);
   const uint64_t save_at = bitctl_control_save_at(&*control_);
@@ -349,7 +356,7 @@ bool Run::Session::try_to_take(uint64_t step, const State& state, bool final) {
     ask_for_arena(files);
     return false;
   }
-  const int slot = bitctl_snapshot_begin(&*control_, arena_.gen, step, static_cast<uint32_t>(attempt_));
+  const int slot = bitctl_snapshot_begin(&*control_, arena_.gen, step, static_cast<uint32_t>(attempt_), 1);
   if (slot < 0) return false;
   const auto used = write_image(files, arena_, slots_[static_cast<size_t>(slot)].data());
   if (!used) {

@@ -61,6 +61,7 @@ Result<Hello> hello_from(const Json& message) {
   hello.token = text(message, "token");
   hello.rank = small_number(message, "rank", 0);
   hello.world_size = std::max(1, small_number(message, "world_size", 1));
+  hello.restart = small_number(message, "restart", 0);
   hello.pid = small_number(message, "pid", 0);
   hello.python = text(message, "python");
   hello.torch = text(message, "torch");

@@ -21,6 +21,7 @@ struct Hello {
   std::string token;
   int rank = 0;
   int world_size = 1;
+  int restart = 0;  // how often the attempt's own launcher has started its workers anew
   int64_t pid = 0;
   std::string python;
   std::string torch;

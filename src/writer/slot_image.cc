@@ -36,20 +36,30 @@ bool is_side_name(const std::string& name) {
   });
 }
 
-}  // namespace
-
-Result<StepImage> image_of_slot(const ArenaLayout& layout, const char* memory, const bitctl_slot& slot,
-                                const std::string& run_id, const std::string& checkpoints) {
-  StepImage image;
-  image.run = run_id;
-  image.step = bitctl_load64(&slot.step);
-  image.attempt = bitctl_load32(&slot.attempt);
+Status add_files(const SlotPart& part, std::vector<FileImage>& files) {
+  const auto& [layout, memory, slot] = part;
   for (size_t i = 0; i < layout.files.size(); ++i) {
     auto file = image_of_file(layout.files[i], memory + layout.offset_of(i), bitctl_load64(&slot.used[i]));
     if (!file) return forward(std::move(file));
-    image.files.push_back(std::move(*file));
+    files.push_back(std::move(*file));
   }
+  return {};
+}
+
+}  // namespace
+
+Result<StepImage> image_of_slots(const std::vector<SlotPart>& parts, const std::string& run_id,
+                                 const std::string& checkpoints) {
+  const bitctl_slot& first = parts.front().slot;
+  StepImage image;
+  image.run = run_id;
+  image.step = bitctl_load64(&first.step);
+  image.attempt = bitctl_load32(&first.attempt);
+  image.world_size = static_cast<uint32_t>(parts.size());
+  for (const SlotPart& part : parts)
+    if (auto status = add_files(part, image.files); !status) return forward(std::move(status));
   for (const FileImage& file : image.files) {
+    if (rank_of_file(file.name) != 0) continue;
     const std::string text = file.table.metadata_value("bitctl");
     if (text.empty()) continue;
     const auto facts = parse_strict_json(text);

@@ -8,10 +8,17 @@
 
 namespace bitctl {
 
-// `memory` is the slot (layout.slot_bytes() bytes). Error::invalid or damaged where the slot is no snapshot.
-// Step, epoch, metrics and side files come from the metadata of training.safetensors (key "bitctl"); whether
-// a file is frozen from its own ("bitctl.frozen").
-Result<StepImage> image_of_slot(const ArenaLayout& layout, const char* memory, const bitctl_slot& slot,
-                                const std::string& run_id, const std::string& checkpoints);
+// A rank's part of a step.
+struct SlotPart {
+  const ArenaLayout& layout;
+  const char* memory;  // layout.slot_bytes() bytes
+  const bitctl_slot& slot;
+};
+
+// Of the slots of rank 0, 1, …; there is at least one. Error::invalid or damaged where one is no snapshot.
+// Metrics and side files come from the metadata of rank 0's training.safetensors (key "bitctl"); whether a
+// file is frozen from its own ("bitctl.frozen").
+Result<StepImage> image_of_slots(const std::vector<SlotPart>& parts, const std::string& run_id,
+                                 const std::string& checkpoints);
 
 }  // namespace bitctl

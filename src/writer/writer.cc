@@ -17,7 +17,6 @@
 #include "checkpoint/load.h"
 #include "engine_api/engine_loader.h"
 #include "launch/neighbours.h"
-#include "writer/slot_image.h"
 #include "writer/tensor_check.h"
 
 namespace bitctl {
@@ -51,6 +50,10 @@ class Pace {
 
 bool is_disk_full(const Error& error) { return error.errno_value == ENOSPC || error.errno_value == EDQUOT; }
 
+uint32_t number_in(const Json& message, const char* key) {
+  return static_cast<uint32_t>(get_unsigned(message, key).value_or(0));
+}
+
 // What a save needs room for; where something frozen is to be written after all, the next try asks for more.
 uint64_t bytes_to_write(const StepImage& image) {
   uint64_t bytes = 0;
@@ -66,14 +69,15 @@ Writer::Writer(WriterOptions options, Fd socket, ControlPage control, Fd wake, F
       folder_(options_.run_folder),
       inbox_(loop_),
       socket_(std::move(socket)),
-      control_(std::move(control)),
       wake_(std::move(wake)),
       run_lock_(std::move(run_lock)),
       supervisor_(std::move(supervisor)),
+      rank_watch_(loop_, pages_,
+                  [this](const SlotView& slot, const std::string& reason, bool given_up) {
+                    tell_failed(slot, {ErrorKind::invalid, reason}, given_up);
+                  }),
       sentinel_(folder_, options_.isolation) {
-  // A writer before us may have died while it persisted.
-  for (auto& bank : control_->slots)
-    for (auto& slot : bank) bitctl_slot_move(&slot, BITCTL_SLOT_PERSISTING, BITCTL_SLOT_READY);
+  add_page(0, std::move(control));
   loop_.watch(socket_.get(), EPOLLIN, [this](uint32_t) { on_message(); });
   loop_.watch(wake_.get(), EPOLLIN, [this](uint32_t) { on_wake(); });
   loop_.watch(supervisor_.get(), EPOLLIN, [this](uint32_t) { on_supervisor_gone(); });
@@ -101,28 +105,51 @@ void Writer::send(Json message) {
     spdlog::warn("writer: {} not delivered: {}", get_text(message, "type"), status.error().message);
 }
 
-void Writer::on_message() {
+void Writer::add_page(uint32_t rank, ControlPage page) {
+  // A writer before us may have died while it persisted.
+  for (auto& bank : page->slots)
+    for (auto& slot : bank) bitctl_slot_move(&slot, BITCTL_SLOT_PERSISTING, BITCTL_SLOT_READY);
+  pages_.add(rank, std::move(page));
+}
+
+// What waits in PERSISTING, where no trainer takes its place, for another try.
+void Writer::release_held() {
+  for (const SlotView& slot : pages_.slots()) pages_.move(slot, BITCTL_SLOT_PERSISTING, BITCTL_SLOT_READY);
+}
+
+void Writer::on_message() { receive(); }
+
+bool Writer::receive() {
   auto message = receive_message(socket_.get());
-  if (!message && message.error().kind == ErrorKind::timeout) return;
-  if (!message || message->closed()) return on_supervisor_gone();
-  const auto json = parse_strict_json(message->bytes);
-  if (!json || !json->is_object()) return;
-  const std::string type = get_text(*json, "type");
-  if (type == "arena") {
-    take_arena(*json, std::move(message->fds));
+  if (!message && message.error().kind == ErrorKind::timeout) return false;
+  if (!message || message->closed()) {
+    on_supervisor_gone();
+    return false;
+  }
+  if (const auto json = parse_strict_json(message->bytes); json && json->is_object())
+    handle(*json, std::move(message->fds));
+  return true;
+}
+
+void Writer::handle(const Json& message, std::vector<Fd> fds) {
+  const std::string type = get_text(message, "type");
+  if (type == "rank") {
+    if (auto page = ControlPage::map(fds.empty() ? -1 : fds.front().get()))
+      add_page(number_in(message, "rank"), std::move(*page));
+  } else if (type == "arena") {
+    take_arena(message, std::move(fds));
   } else if (type == "drop_arena") {
-    arenas_.erase(static_cast<uint32_t>(get_unsigned(*json, "gen").value_or(0)));
+    arenas_.erase({number_in(message, "rank"), number_in(message, "gen")});
   } else if (type == "trainer_dead") {
     set_trainer(0, 0);
     persist_next();
   } else if (type == "attempt") {
     resumed_from_.reset();
-    set_trainer(static_cast<pid_t>(get_unsigned(*json, "leader").value_or(0)),
-                static_cast<uint32_t>(get_unsigned(*json, "number").value_or(0)));
+    set_trainer(static_cast<pid_t>(number_in(message, "leader")), number_in(message, "number"));
   } else if (type == "load") {
-    load(*json);
+    load(message);
   } else if (type == "roll_back") {
-    roll_back(get_unsigned(*json, "before").value_or(0));
+    roll_back(get_unsigned(message, "before").value_or(0));
   } else if (type == "shutdown") {
     leaving_ = true;
     failures_ = 0;
@@ -140,7 +167,8 @@ void Writer::take_arena(const Json& message, std::vector<Fd> fds) {
   const auto layout = arena_layout_from(message);
   if (!layout || fds.size() != BITCTL_SLOTS) return;
   ++allocating_;
-  memory_.post([this, layout = *layout, fds = std::make_shared<std::vector<Fd>>(std::move(fds))] {
+  memory_.post([this, rank = number_in(message, "rank"), layout = *layout,
+                fds = std::make_shared<std::vector<Fd>>(std::move(fds))] {
     auto arena = std::make_shared<Arena>();
     arena->layout = layout;
     Status status;
@@ -155,14 +183,14 @@ void Writer::take_arena(const Json& message, std::vector<Fd> fds) {
       else
         status = forward(std::move(memory));
     }
-    inbox_.post([this, arena, status] {
+    inbox_.post([this, rank, arena, status] {
       --allocating_;
       const uint32_t gen = arena->layout.gen;
-      if (status) arenas_[gen] = arena;
+      if (status) arenas_[{rank, gen}] = arena;
       if (status)
-        send({{"type", "arena_ready"}, {"gen", gen}});
+        send({{"type", "arena_ready"}, {"rank", rank}, {"gen", gen}});
       else
-        send({{"type", "arena_failed"}, {"gen", gen}, {"reason", status.error().message}});
+        send({{"type", "arena_failed"}, {"rank", rank}, {"gen", gen}, {"reason", status.error().message}});
       persist_next();
       go_on_rolling_back();
       leave_if_done();
@@ -170,19 +198,25 @@ void Writer::take_arena(const Json& message, std::vector<Fd> fds) {
   });
 }
 
+// Each rank's files into slot 0 of its generation. No slot is complete before all of them are verified.
 void Writer::load(const Json& message) {
-  const auto found = arenas_.find(static_cast<uint32_t>(get_unsigned(message, "gen").value_or(0)));
-  if (found == arenas_.end()) return;
-  const auto index = static_cast<uint32_t>(get_unsigned(message, "slot").value_or(0)) % BITCTL_SLOTS;
+  std::vector<std::shared_ptr<Arena>> arenas;
+  std::vector<bitctl_slot*> slots;
+  for (const Json& gen : message["gens"]) {
+    const auto rank = static_cast<uint32_t>(slots.size());
+    const auto found = arenas_.find({rank, gen.get<uint32_t>()});
+    if (found == arenas_.end() || !pages_.contains(rank)) return;
+    arenas.push_back(found->second);
+    slots.push_back(&pages_.of(rank).slots[found->first.second % BITCTL_BANKS][0]);
+  }
   const StepFolder step{get_unsigned(message, "step").value_or(0), get_text(message, "path")};
-  memory_.post([this, arena = found->second, index, step] {
-    bitctl_slot* slot = &control_->slots[arena->layout.gen % BITCTL_BANKS][index];
+  memory_.post([this, arenas, slots, step] {
     Status status;
     const auto manifest = inspect_step(step);
-    if (manifest)
-      status = load_step(step, *manifest, arena->layout, arena->slots[index].data(), slot);
-    else
-      status = tl::unexpected(manifest.error());
+    if (!manifest) status = tl::unexpected(manifest.error());
+    for (uint32_t rank = 0; rank < slots.size() && status; ++rank)
+      status = load_step(step, part_of(*manifest, rank), arenas[rank]->layout, arenas[rank]->slots[0].data(),
+                         slots[rank]);
     Json answer = {{"type", "loaded"}, {"step", step.step}};
     if (!status) {
       const bool damaged = status.error().kind == ErrorKind::damaged;
@@ -196,7 +230,8 @@ void Writer::load(const Json& message) {
         if (const auto aside = set_aside(step.path)) answer["aside"] = *aside;
       }
     }
-    bitctl_slot_move(slot, BITCTL_SLOT_LOADING, status ? BITCTL_SLOT_DURABLE : BITCTL_SLOT_BROKEN);
+    for (bitctl_slot* slot : slots)
+      bitctl_slot_move(slot, BITCTL_SLOT_LOADING, status ? BITCTL_SLOT_DURABLE : BITCTL_SLOT_BROKEN);
     inbox_.post([this, answer, step, loaded = status.has_value()] {
       if (loaded) resumed_from_ = step.step;
       send(answer);
@@ -215,9 +250,9 @@ void Writer::roll_back(uint64_t before) {
 void Writer::go_on_rolling_back() {
   if (!rolling_back_ || persisting_ || allocating_ > 0) return;
   const uint64_t before = *rolling_back_;
-  for (const SlotView& slot : slots_of(*control_))
-    if (slot.state == BITCTL_SLOT_READY && slot.step >= before)
-      bitctl_slot_move(slot_of(slot), BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
+  release_held();
+  for (const SlotView& slot : pages_.slots())
+    if (slot.step >= before) pages_.move(slot, BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
   if (failures_ == 0) persist_next();
   if (persisting_) return;
   rolling_back_.reset();
@@ -231,9 +266,9 @@ void Writer::go_on_rolling_back() {
     Json answer = {{"type", "rolled_back"}, {"from", before}, {"aside", aside}};
     if (chosen) answer["step"] = chosen->step;
     inbox_.post([this, answer, kept = chosen ? std::optional(chosen->step) : std::nullopt] {
-      for (const SlotView& slot : slots_of(*control_))
+      for (const SlotView& slot : pages_.slots())
         if (bitctl_slot_is_complete(slot.state) && !(slot.state == BITCTL_SLOT_DURABLE && slot.step == kept))
-          bitctl_slot_move(slot_of(slot), slot.state, BITCTL_SLOT_FREE);
+          pages_.move(slot, slot.state, BITCTL_SLOT_FREE);
       send(answer);
     });
   });
@@ -242,45 +277,73 @@ void Writer::go_on_rolling_back() {
 void Writer::on_wake() {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &count, sizeof count);
+  // The supervisor had told us of every rank before that rank took anything.
+  while (!orphaned_ && receive()) {
+  }
   persist_next();
 }
 
-// The newest READY snapshot; older ones that still wait are superseded by it.
+// The newest snapshot that all ranks have and that is not durable; older ones that still wait are superseded.
 void Writer::persist_next() {
   if (persisting_) return;
-  auto ready = newest_ready(*control_);
-  if (!ready) return;
-  const auto arena = arenas_.find(ready->gen);
-  if (arena == arenas_.end()) return;
-  if (!bitctl_slot_move(slot_of(*ready), BITCTL_SLOT_READY, BITCTL_SLOT_PERSISTING)) return;
-  // The trainer may have written it once more between the look and the move.
-  for (const SlotView& now : slots_of(*control_))
-    if (now.bank == ready->bank && now.index == ready->index) ready = now;
-  for (const SlotView& other : slots_of(*control_))
-    if (other.state == BITCTL_SLOT_READY && other.seq < ready->seq)
-      bitctl_slot_move(slot_of(other), BITCTL_SLOT_READY, BITCTL_SLOT_FREE);
+  const RankViews ranks = pages_.look();
+  rank_watch_.look(ranks);
+  const auto set = newest_waiting_set(ranks);
+  if (!set) return;
+  Job job{*set, {}, {}, &pages_.run(), resumed_from_};
+  for (const SlotView& slot : set->slots) {
+    const auto arena = arenas_.find({slot.rank, slot.gen});
+    if (arena == arenas_.end()) return;
+    job.arenas.push_back(arena->second);
+    job.parts.push_back(
+        {arena->second->layout, arena->second->slots[slot.index].data(), pages_.slot_of(slot)});
+  }
+  if (!claim(*set)) return;
+  for (const SlotView& chosen : set->slots)
+    for (const SlotView& other : ranks.at(chosen.rank).slots)
+      if (other.seq < chosen.seq)
+        for (const uint32_t state : {BITCTL_SLOT_READY, BITCTL_SLOT_PERSISTING})
+          pages_.move(other, state, BITCTL_SLOT_FREE);
   loop_.cancel(retry_timer_);
   persisting_ = true;
-  send({{"type", "started"}, {"step", ready->step}});
-  disk_.post([this, slot = *ready, arena = arena->second, resumed_from = resumed_from_] {
-    persist(slot, arena, resumed_from);
-  });
+  send({{"type", "started"}, {"step", set->step()}});
+  disk_.post([this, job = std::move(job)] { persist(job); });
+}
+
+// All its slots are PERSISTING then; or none is, since a trainer has written one anew after the look at it.
+// It wakes us when it has done so.
+bool Writer::claim(const SlotSet& set) {
+  const auto is_ours = [&](const SlotView& slot) {
+    return slot.state == BITCTL_SLOT_PERSISTING || pages_.move(slot, slot.state, BITCTL_SLOT_PERSISTING);
+  };
+  const auto is_as_seen = [&](const SlotView& slot) {
+    return bitctl_load64(&pages_.slot_of(slot).seq) == slot.seq;
+  };
+  size_t taken = 0;
+  while (taken < set.slots.size() && is_ours(set.slots[taken])) ++taken;
+  if (taken == set.slots.size() && std::ranges::all_of(set.slots, is_as_seen)) return true;
+  for (size_t i = 0; i < taken; ++i)
+    pages_.move(set.slots[i], BITCTL_SLOT_PERSISTING,
+                set.slots[i].state == BITCTL_SLOT_DURABLE ? BITCTL_SLOT_DURABLE : BITCTL_SLOT_READY);
+  return false;
 }
 
 // In the disk's thread.
-void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<uint64_t> resumed_from) {
+void Writer::persist(const Job& job) {
+  const SlotSet& set = job.set;
   const Mono started = loop_.now();
-  auto image = image_of_slot(arena->layout, arena->slots[slot.index].data(), *slot_of(slot), folder_.id(),
-                             folder_.checkpoints());
+  auto image = image_of_slots(job.parts, folder_.id(), folder_.checkpoints());
   if (!image) {
     const Status status = forward(std::move(image));
-    inbox_.post([this, slot, status] { after_persist(slot, status, false); });
+    inbox_.post([this, set, status] { after_persist(set, status, false); });
     return;
   }
   SaveOptions save;
   // The final step keeps its trainer waiting; and what a dead trainer left is in danger, whoever trains by
   // now.
-  Pace pace([this, slot] { return running_attempt_ == slot.attempt && !slot.final; });
+  Pace pace([this, attempt = set.of_rank_0().attempt, final = set.is_final()] {
+    return running_attempt_ == attempt && !final;
+  });
   save.quiet = [&] { return pace.quiet(); };
   save.writer_limit = from_seconds(options_.writer_limit);
   save.check_tensors = [this](const std::vector<FileImage>& files) {
@@ -289,7 +352,7 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<
   save.on_committed = [&](const Saved& done) {
     const Manifest& manifest = done.manifest;
     const auto took = loop_.now() - started;
-    bitctl_store64(&control_->persist_ns, static_cast<uint64_t>(took.count()));
+    bitctl_store64(&job.control->persist_ns, static_cast<uint64_t>(took.count()));
     Json message = {{"type", "committed"},
                     {"step", manifest.step},
                     {"bytes", manifest.bytes()},
@@ -301,9 +364,9 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<
     inbox_.post([this, message] { send(message); });
   };
   RetentionScope scope{.run = folder_.id()};
-  if (resumed_from) scope.in_use.insert(*resumed_from);
+  if (job.resumed_from) scope.in_use.insert(*job.resumed_from);
   save.retain = [&] {
-    scope.verified.insert(slot.step);  // hashed from memory and written a moment ago
+    scope.verified.insert(set.step());  // hashed from memory and written a moment ago
     tell_retained(retain(folder_.checkpoints(), options_.retention, scope).deleted, {});
   };
   auto saved = save_step(folder_.checkpoints(), *image, save);
@@ -313,14 +376,14 @@ void Writer::persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<
   const Status status = saved ? Status() : Status(tl::unexpected(saved.error()));
   if (saved && !saved->damaged.empty())
     spdlog::error("writer: {} is not what was saved there; step {} has it written anew", saved->damaged,
-                  slot.step);
+                  set.step());
   if (saved && !saved->reader_in_the_way.empty())
-    inbox_.post([this, step = slot.step, reader = saved->reader_in_the_way] {
+    inbox_.post([this, step = set.step(), reader = saved->reader_in_the_way] {
       send({{"type", "reader_in_the_way"}, {"step", step}, {"reader", reader}});
     });
-  if (saved && slot.final) publish(slot.step);
+  if (saved && set.is_final()) publish(set.step());
   const bool retry = !saved && worth_another_try(saved.error());
-  inbox_.post([this, slot, status, retry] { after_persist(slot, status, retry); });
+  inbox_.post([this, set, status, retry] { after_persist(set, status, retry); });
 }
 
 void Writer::tell_retained(const std::vector<uint64_t>& deleted, const std::string& reason) {
@@ -359,22 +422,22 @@ void Writer::publish(uint64_t step) {
   inbox_.post([this, message] { send(message); });
 }
 
-void Writer::after_persist(SlotView slot, const Status& status, bool retry) {
+void Writer::after_persist(const SlotSet& set, const Status& status, bool retry) {
   persisting_ = false;
+  // Of several ranks each by itself might take the place of what is to be tried again, and the others not: it
+  // stays as it is until all have a newer one.
+  const bool held = retry && set.slots.size() > 1;
+  for (const SlotView& slot : set.slots)
+    if (!held)
+      pages_.move(slot, BITCTL_SLOT_PERSISTING,
+                  status  ? BITCTL_SLOT_DURABLE
+                  : retry ? BITCTL_SLOT_READY
+                          : BITCTL_SLOT_FREE);
   if (status) {
     failures_ = 0;
-    bitctl_slot_move(slot_of(slot), BITCTL_SLOT_PERSISTING, BITCTL_SLOT_DURABLE);
   } else {
     ++failures_;
-    spdlog::error("writer: step {}: {}", slot.step, status.error().message);
-    bitctl_slot_move(slot_of(slot), BITCTL_SLOT_PERSISTING, retry ? BITCTL_SLOT_READY : BITCTL_SLOT_FREE);
-    send({{"type", "failed"},
-          {"step", slot.step},
-          {"reason", status.error().message},
-          {"errno", status.error().errno_value},
-          {"final", !retry}});
-    if (slot.final && !retry)
-      send({{"type", "finish_failed"}, {"step", slot.step}, {"reason", status.error().message}});
+    tell_failed(set.of_rank_0(), status.error(), !retry);
   }
   if (leave_if_done()) return;
   if (rolling_back_) return go_on_rolling_back();
@@ -385,13 +448,25 @@ void Writer::after_persist(SlotView slot, const Status& status, bool retry) {
   }
 }
 
+void Writer::tell_failed(const SlotView& slot, const Error& error, bool final) {
+  spdlog::error("writer: step {}: {}", slot.step, error.message);
+  send({{"type", "failed"},
+        {"step", slot.step},
+        {"reason", error.message},
+        {"errno", error.errno_value},
+        {"final", final}});
+  if (slot.final && final) send({{"type", "finish_failed"}, {"step", slot.step}, {"reason", error.message}});
+}
+
 // Once asked to leave: as soon as nothing waits to be written, or it could not be written three times.
 bool Writer::leave_if_done() {
   if (!leaving_ || persisting_ || allocating_ > 0) return false;
-  const auto waiting = newest_ready(*control_);
-  const bool lost = waiting && arenas_.contains(waiting->gen);
+  const auto waiting = newest_waiting_set(pages_.look());
+  const bool lost = waiting && std::ranges::all_of(waiting->slots, [&](const SlotView& slot) {
+                      return arenas_.contains({slot.rank, slot.gen});
+                    });
   if (lost && failures_ < kTriesBeforeLeaving) return false;
-  if (lost) spdlog::error("writer: the snapshot of step {} could not be put on disk", waiting->step);
+  if (lost) spdlog::error("writer: the snapshot of step {} could not be put on disk", waiting->step());
   exit_code_ = lost ? kFailed : kOk;
   if (orphaned_) sentinel_.tell_the_end();
   loop_.stop();
@@ -406,7 +481,7 @@ void Writer::on_supervisor_gone() {
   spdlog::warn("writer: the supervisor is dead; ending its trainer");
   sentinel_.end_tree();
   running_attempt_ = 0;
-  discard_unfinished(*control_);
+  pages_.discard_unfinished();
   leaving_ = true;
   failures_ = 0;
   persist_next();

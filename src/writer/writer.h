@@ -13,11 +13,14 @@
 #include "base/worker.h"
 #include "checkpoint/arena.h"
 #include "checkpoint/commit.h"
+#include "checkpoint/ranks.h"
 #include "checkpoint/writer_link.h"
 #include "engine_api/engine_api.h"
 #include "launch/isolation.h"
 #include "run/run_folder.h"
+#include "writer/rank_watch.h"
 #include "writer/sentinel.h"
+#include "writer/slot_image.h"
 
 namespace bitctl {
 
@@ -34,8 +37,18 @@ class Writer {
     ArenaLayout layout;
     SharedMemory slots[BITCTL_SLOTS];
   };
+  // A step to be saved, in the disk's thread: all that it looks at.
+  struct Job {
+    SlotSet set;
+    std::vector<std::shared_ptr<Arena>> arenas;  // of each rank
+    std::vector<SlotPart> parts;
+    bitctl_control* control;
+    std::optional<uint64_t> resumed_from;
+  };
 
   void on_message();
+  bool receive();  // false where nothing was there
+  void handle(const Json& message, std::vector<Fd> fds);
   void on_wake();
   void on_supervisor_gone();
 
@@ -44,15 +57,18 @@ class Writer {
   void roll_back(uint64_t before);
   void go_on_rolling_back();
   void set_trainer(pid_t leader, uint32_t attempt);
+  void add_page(uint32_t rank, ControlPage page);
+  void release_held();
   void persist_next();
-  void persist(SlotView slot, std::shared_ptr<Arena> arena, std::optional<uint64_t> resumed_from);
+  bool claim(const SlotSet& set);
+  void persist(const Job& job);
   void tell_retained(const std::vector<uint64_t>& deleted, const std::string& reason);
   bool make_room(RetentionScope scope, uint64_t bytes, const std::string& reason);
-  void after_persist(SlotView slot, const Status& status, bool retry);
+  void after_persist(const SlotSet& set, const Status& status, bool retry);
+  void tell_failed(const SlotView& slot, const Error& error, bool final);
   void publish(uint64_t step);
   bool leave_if_done();
 
-  bitctl_slot* slot_of(const SlotView& view) { return &control_->slots[view.bank][view.index]; }
   void send(Json message);
 
   WriterOptions options_;
@@ -60,13 +76,14 @@ class Writer {
   EventLoop loop_;
   Inbox inbox_;
   Fd socket_;
-  ControlPage control_;
+  RankPages pages_;
   Fd wake_;
   Fd run_lock_;  // shared with the supervisor; freed when both are gone
   Fd supervisor_;
 
-  std::map<uint32_t, std::shared_ptr<Arena>> arenas_;  // by generation
+  std::map<std::pair<uint32_t, uint32_t>, std::shared_ptr<Arena>> arenas_;  // by rank and generation
   std::atomic<const bitctl_engine*> engine_{nullptr};
+  RankWatch rank_watch_;
   Sentinel sentinel_;
   std::atomic<uint32_t> running_attempt_ = 0;  // whose trainer lives; 0: none does
   int allocating_ = 0;

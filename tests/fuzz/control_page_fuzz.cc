@@ -5,7 +5,7 @@
 #include <cstring>
 #include <optional>
 
-#include "checkpoint/arena.h"
+#include "checkpoint/ranks.h"
 #include "snapshot/snapshot.h"
 
 using namespace bitctl;
@@ -18,18 +18,23 @@ void check(bool holds) {
 
 void look_at(bitctl_control& page) {
   const auto complete = newest_complete(page);
-  const auto ready = newest_ready(page);
-  check(!ready || (complete && complete->seq >= ready->seq));
   for (const SlotView& slot : slots_of(page)) {
     check(slot.bank < BITCTL_BANKS && slot.index < BITCTL_SLOTS);
     if (complete && bitctl_slot_is_complete(slot.state)) check(slot.seq <= complete->seq);
   }
+  // Whatever a page says of other ranks, what counts as a checkpoint is complete.
+  const RankViews ranks{{0, {page.step, slots_of(page)}}};
+  if (const auto set = newest_complete_set(ranks)) {
+    check(set->slots.size() == set->of_rank_0().world_size && complete);
+    for (const SlotView& slot : set->slots) check(bitctl_slot_is_complete(slot.state));
+  }
+  for (const SlotView& slot : unmatched(ranks)) check(may_be_matched(slot, ranks) || page.step > slot.step);
   // The trainer's side never takes the last complete snapshot of its bank.
-  const uint32_t gen = ready ? ready->gen : 1;
+  const uint32_t gen = complete ? complete->gen : 1;
   int before = 0, after = 0;
   for (const bitctl_slot& slot : page.slots[gen % BITCTL_BANKS])
     before += bitctl_slot_is_complete(slot.state);
-  const int taken = bitctl_snapshot_begin(&page, gen, 1, 1);
+  const int taken = bitctl_snapshot_begin(&page, gen, 1, 1, 1);
   check(taken >= -1 && taken < BITCTL_SLOTS);
   for (const bitctl_slot& slot : page.slots[gen % BITCTL_BANKS]) after += bitctl_slot_is_complete(slot.state);
   check(before - after <= 1 && (before < 2 || after >= 1));

@@ -71,7 +71,7 @@ bool holds_only(std::string_view bytes, char fill) {
   for (const int fd : slots) memory.push_back(*SharedMemory::map(fd, state.layout.slot_bytes()));
   std::mt19937 random(static_cast<unsigned>(step));
   for (;; ++step) {
-    const int slot = bitctl_snapshot_begin(&**control, kGen, step, attempt);
+    const int slot = bitctl_snapshot_begin(&**control, kGen, step, attempt, 1);
     if (slot >= 0) {
       for (size_t i = 0; i < state.headers.size(); ++i) {
         char* at = memory[static_cast<size_t>(slot)].data() + state.layout.offset_of(i);
