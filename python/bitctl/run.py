@@ -407,7 +407,7 @@ class Run:
         return shared.facts
 
     def _check_world_size(self, saved_by):
-        was_sharded = self._resume["files"][0]["name"] in snapshot.file_names(0, True, True)
+        was_sharded = self._resume["files"][0]["name"] == snapshot.file_names(0, True, True)[0]
         if was_sharded != self._is_sharded:
             words = ("with", "without") if was_sharded else ("without", "with")
             raise restoring.Mismatch("it was saved %s sharded=True, and restore() was called %s" % words)
