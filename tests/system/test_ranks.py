@@ -303,3 +303,14 @@ def test_a_step_of_which_one_rank_is_damaged_is_used_by_none(plain, start, tmp_p
     bad = again.events("checkpoint_bad")[-1]
     assert bad["step"] == step and "training-rank-1.safetensors" in bad["reason"]
     assert [int((tmp_path / "out" / ("starts-%d" % rank)).read_text().split()[-1]) for rank in (0, 1)] == [before] * 2
+
+
+def test_a_writer_that_dies_at_the_start_of_a_resume_is_asked_for_all_ranks_again(plain, start, tmp_path):
+    run = plain.train(2, 200, "out", "pause")
+    step = stopped_at(run, 12)
+    before = len(run.events("spawned"))
+    again = start("resume", run.path.name)
+    runs.wait_for(lambda: len(again.events("spawned")) > before, "the next attempt")
+    os.kill(again.writer(), signal.SIGKILL)
+    assert again.wait() == 0, again.text()
+    assert [int((tmp_path / "out" / ("starts-%d" % rank)).read_text().split()[-1]) for rank in (0, 1)] == [step] * 2

@@ -61,7 +61,7 @@ TEST(Ranks, AStepIsCompleteWhenEveryRankHasIt) {
 TEST(Ranks, ARankOfWhomNothingIsKnownIsWaitedFor) {
   const RankViews one{{0, rank(0, 20, R, 20, F, 0)}};
   EXPECT_FALSE(newest_complete_set(one));
-  EXPECT_THAT(steps_of(unmatched(one)), ElementsAre(20));
+  ASSERT_THAT(steps_of(unmatched(one)), ElementsAre(20));
   EXPECT_TRUE(may_be_matched(unmatched(one)[0], one));
   EXPECT_EQ(who_lacks(unmatched(one)[0], one), "1 of 2 ranks have not taken it: rank 1 is not there");
 }
@@ -69,7 +69,7 @@ TEST(Ranks, ARankOfWhomNothingIsKnownIsWaitedFor) {
 TEST(Ranks, SlotsOfDifferentStepsAreNoSet) {
   const RankViews apart{{0, rank(0, 22, R, 20, F, 0)}, {1, rank(1, 22, R, 21, F, 0)}};
   EXPECT_FALSE(newest_complete_set(apart));
-  EXPECT_THAT(steps_of(unmatched(apart)), ElementsAre(20, 21));
+  ASSERT_THAT(steps_of(unmatched(apart)), ElementsAre(20, 21));
   for (const SlotView& slot : unmatched(apart)) EXPECT_FALSE(may_be_matched(slot, apart)) << slot.step;
   EXPECT_EQ(who_lacks(unmatched(apart)[0], apart), "1 of 2 ranks have not taken it: rank 1 is at step 22");
 }
