@@ -179,8 +179,8 @@ def manifests(run):
 
 @pytest.mark.parametrize("mode", [[], ["sharded"]])
 def test_each_rank_gets_its_own_state_back_from_memory_and_from_disk(plain, start, bitctl, tmp_path, mode):
-    plain.alone(3, 120, "undisturbed", *mode)
-    run = plain.train(3, 120, "killed", "pause", *mode)
+    plain.alone(3, 300, "undisturbed", *mode)
+    run = plain.train(3, 300, "killed", "pause", *mode)
     run.wait_step(23)
     os.kill([row["pid"] for row in run.events("hello") if row["rank"] == 2][0], signal.SIGKILL)
     resumed = run.wait_event("resumed", attempt=2)
