@@ -349,9 +349,9 @@ class Run:
         Anything with state_dict() and load_state_dict() may be given, under any keyword. `tokenizer` and `side`
         ({name: path}) are written beside the model once.
 
-        Of several ranks every one calls it, and checkpoint() and finish() at the same steps. Rank 0 saves all that it
-        registers; the others save their random generators and `data`, and get the rest from rank 0: they are replicas of
-        it. `sharded=True`: every rank's objects hold a part of their own, and are saved and put back whole.
+        Of several ranks every one calls it. Rank 0 saves all that it registers. The others are replicas of it: those that call
+        checkpoint(), at the same steps, save their random generators and `data`, and get the rest from rank 0.
+        `sharded=True`: every rank's objects hold a part of their own, and are saved and put back whole.
         """
         objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "data": data}
         objects.update(more)
@@ -365,8 +365,8 @@ class Run:
             self._write_side_files(model, tokenizer, side)
         self._step = self._last_taken = step
         self._page.set_step(step)
-        if self._world_size > 1:
-            self._control.join(self._world_size - 1 if self._is_sharded else self._rank)
+        if self._is_sharded:
+            self._control.join(self._world_size - 1)
         self._link.send_patiently({"type": "restored", "step": step, "sharded": self._is_sharded})
         self._prepare_arena(now=True)
         return step
@@ -448,6 +448,8 @@ class Run:
             else:
                 self._metrics.pop(str(name), None)
         self._look_at_messages()
+        if self._rank > 0:
+            self._control.join(self._rank)
         stop = self._stop_is_due(step)
         if self._collector is None and self._rank != 0:  # its rank 0 saves for all
             if stop:
@@ -493,7 +495,8 @@ class Run:
             started = time.monotonic()
             files = self._collector.collect(self._saved, self._facts(step))
             if self._arena is not None and self._arena.holds(files.needs()):
-                slot = self._arena.begin(step, self._attempt, self._control.world_size())
+                # Nothing goes on from the finished model: it is rank 0's alone.
+                slot = self._arena.begin(step, self._attempt, 1 if final else self._control.world_size())
                 if slot is not None:
                     try:
                         used = files.write(self._arena, slot)
@@ -579,7 +582,7 @@ class Run:
         Idempotent; killed before it returns, the next attempt restores that step, runs nothing, and finishes.
         """
         self._send_pending()
-        if self._finished_step == self._step:
+        if self._finished_step == self._step or (self._rank != 0 and not self._is_sharded):
             return True
         if self._is_sharded or self._objects is None or "model" not in self._objects:
             # No model that others could load; of a sharded one, the last checkpoint.
@@ -587,8 +590,6 @@ class Run:
                 self._take(self._step, final=False, patient=True)
             self._link.send_patiently({"type": "finish", "step": self._step, "model": False})
             return True
-        if self._rank != 0:
-            return self._take(self._step, final=True, patient=True)  # its part of what rank 0 waits for
         self._link.send_patiently({"type": "finish", "step": self._step, "model": True})
         if not self._take(self._step, final=True, patient=True):
             print("bitctl: the finished model is not on disk: no snapshot could be taken", file=sys.stderr)

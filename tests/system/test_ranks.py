@@ -231,6 +231,15 @@ def test_steps_that_not_all_ranks_have_taken_are_no_checkpoint(plain):
     assert run.events("committed") == [] and manifests(run) == []
 
 
+def test_where_rank_0_alone_saves_its_state_is_the_checkpoint(plain):
+    run = plain.train(3, 100000, "out", "pause", "rank-0-saves")
+    run.wait_event("committed")
+    os.kill([row["pid"] for row in run.events("hello") if row["rank"] == 2][0], signal.SIGKILL)
+    assert run.wait_event("resumed", attempt=2)["source"] == "memory"
+    stopped_at(run, 200)
+    assert run.events("persist_failed") == [] and {m.get("world_size", 1) for m in manifests(run)} == {1}
+
+
 def test_a_save_that_is_asked_for_meets_all_ranks_at_one_step(plain, bitctl, tmp_path):
     run = plain.train(2, 100000, "out", "pause", every=100000)
     run.wait_step(5)

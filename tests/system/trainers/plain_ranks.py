@@ -1,7 +1,7 @@
 """Ranks without torch, in step by a barrier: plain_ranks.py RANKS STEPS OUT [MODE…]    each leaves its end in OUT/rank-K
 
 RANKS: a number, or a file that holds it.
-Modes: sharded; sharded-K: rank K alone says so; apart: rank 1 saves one step after the others; pause: 10 ms a
+Modes: rank-0-saves: the others do not call checkpoint(); sharded; sharded-K: rank K alone says so; apart: rank 1 saves one step after the others; pause: 10 ms a
 step, in which rank 0 has offered it already and the others have not; anew: the launcher starts them once more itself.
 """
 
@@ -51,7 +51,8 @@ def train(rank, barrier):
         run.progress(step=step, total_steps=steps)
         if "pause" in modes and rank > 0:
             time.sleep(0.01)
-        run.checkpoint(step, force="apart" in modes and step % 5 == (rank == 1))
+        if rank == 0 or "rank-0-saves" not in modes:
+            run.checkpoint(step, force="apart" in modes and step % 5 == (rank == 1))
     run.finish()
     end = {"weights": weights.values, "cursor": cursor.values, "next": random.random()}
     (out / ("rank-%d" % rank)).write_text(json.dumps(end))
