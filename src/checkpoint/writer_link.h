@@ -5,7 +5,8 @@
 //   rank {rank} + one descriptor              the control page of a rank above 0
 //   arena {rank, gen, files} + two descriptors     allocate and seal them, map them
 //   drop_arena {rank, gen}                    unmap
-//   attempt {number, leader}                  a trainer has been started; pid of its session
+//   attempt {number, leader, resumed_from?}   a trainer has been started; pid of its session; the step that
+//                                             it was loaded from, by a writer before this one
 //   trainer_dead {}                           its whole tree is gone
 //   load {step, path, gens}                   read a checkpoint into each rank's slot 0, already LOADING
 //   roll_back {before}                        forget all but the newest finite snapshot below that step

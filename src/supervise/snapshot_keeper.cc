@@ -87,9 +87,15 @@ Status SnapshotKeeper::spawn_writer() {
     }
   }
   if (load_) load_->allocated = 0;
-  if (leader_ > 0) send({{"type", "attempt"}, {"number", attempt_}, {"leader", leader_}});
+  if (leader_ > 0) tell_attempt();
   if (rolling_back_) send({{"type", "roll_back"}, {"before", *rolling_back_}});
   return {};
+}
+
+void SnapshotKeeper::tell_attempt() {
+  Json message = {{"type", "attempt"}, {"number", attempt_}, {"leader", leader_}};
+  if (resumed_from_) message["resumed_from"] = *resumed_from_;
+  send(message);
 }
 
 void SnapshotKeeper::on_writer_exit() {
@@ -177,6 +183,7 @@ void SnapshotKeeper::handle(const Json& message) {
   } else if (type == "reader_in_the_way") {
     callbacks_.record("reader_in_the_way", fields);
   } else if (type == "loaded") {
+    resumed_from_ = step;
     loading_.reset();
     load_.reset();
   } else if (type == "load_failed") {
@@ -206,7 +213,8 @@ void SnapshotKeeper::handle(const Json& message) {
 void SnapshotKeeper::begin_attempt(int number, pid_t leader) {
   attempt_ = static_cast<uint32_t>(number);
   leader_ = leader;
-  send({{"type", "attempt"}, {"number", number}, {"leader", leader}});
+  resumed_from_.reset();
+  tell_attempt();
   pages_.discard_unfinished();
   // Its ranks will say so themselves.
   bitctl_store32(&control().world_size, 0);

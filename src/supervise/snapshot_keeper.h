@@ -96,6 +96,7 @@ class SnapshotKeeper {
   };
 
   Status spawn_writer();
+  void tell_attempt();
   void start_writer_again();
   void on_writer_exit();
   void on_writer_message();
@@ -141,6 +142,7 @@ class SnapshotKeeper {
   std::optional<uint64_t> rolling_back_;  // before this step, until the writer has answered
   std::function<void(std::optional<uint64_t>)> on_rolled_back_;
   uint32_t attempt_ = 0;
+  std::optional<uint64_t> resumed_from_;  // the step that this attempt read from the disk
   Duration longest_save_{};
 };
 

@@ -144,7 +144,7 @@ void Writer::handle(const Json& message, std::vector<Fd> fds) {
     set_trainer(0, 0);
     persist_next();
   } else if (type == "attempt") {
-    resumed_from_.reset();
+    resumed_from_ = get_unsigned(message, "resumed_from");
     set_trainer(static_cast<pid_t>(number_in(message, "leader")), number_in(message, "number"));
   } else if (type == "load") {
     load(message);

@@ -1,7 +1,9 @@
 """`bitctl checkpoints`: what each subcommand says, does, and leaves alone."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -243,6 +245,8 @@ def test_a_running_writer_sees_a_pin_and_keeps_what_was_resumed_from(bitctl, sta
     assert run.wait() == 75
     resumed = start("resume")
     source = resumed.wait_event("resumed")["step"]
+    os.kill(resumed.writer(), signal.SIGKILL)
+    resumed.wait_event("writer_died")
     wait_for(lambda: max(r["step"] for r in resumed.events("committed")) >= source + 15, "three more commits")
     step = resumed.path / "checkpoints" / ("step-%09d" % source)
     assert step.is_dir()
