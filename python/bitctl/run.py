@@ -108,6 +108,7 @@ class Run:
         self._collector = None  # None: this process saves nothing
         self._saved = {}  # of the objects, those that it saves
         self._is_sharded = False
+        self._has_offered = False
         self._last_taken = 0  # the step of its newest snapshot, or that it was resumed from
         self._shared = None  # rank 0's arena, until what is to be put back is read
         self._arena = None
@@ -242,7 +243,7 @@ class Run:
             else:
                 message["non_finite_loss"] = _non_finite_name(loss)
         self._pending = message
-        if self._watch_non_finite and "non_finite_loss" in message:
+        if self._watch_non_finite and self._rank == 0 and "non_finite_loss" in message:
             self._tell_non_finite(step)
         now = time.monotonic()
         if now - self._last_sent >= _PROGRESS_PACE or "non_finite_loss" in message:
@@ -448,8 +449,6 @@ class Run:
             else:
                 self._metrics.pop(str(name), None)
         self._look_at_messages()
-        if self._rank > 0:
-            self._control.join(self._rank)
         stop = self._stop_is_due(step)
         if self._collector is None and self._rank != 0:  # its rank 0 saves for all
             if stop:
@@ -458,6 +457,14 @@ class Run:
         save_at = self._control.save_at()
         if self._world_size > 1:
             due = self._is_due_for_all(step, save_at)
+            if not self._has_offered and not stop:
+                # By the next step every rank that saves has said so.
+                self._has_offered = True
+                self._control.join(self._rank)
+                self._prepare_arena()
+                if force or due:
+                    self._control.save_by(step + 1)
+                return "deferred" if force or due else "not_due"
         else:
             requested = save_at != 0 and step >= save_at
             due = requested or self._due.is_due(step, time.monotonic(), self._control.persist_seconds())

@@ -63,7 +63,7 @@ Result<Fd> seqpacket_connect(const std::string& path) {
 
 Status send_message(int fd, std::string_view bytes, const std::vector<int>& fds) {
   if (bytes.empty() || bytes.size() > kMaxMessageBytes || fds.size() > kMaxMessageFds)
-    return fail(ErrorKind::invalid, "a message has 1 to 65536 bytes and at most 8 descriptors");
+    return fail(ErrorKind::invalid, "a message has 1 to 65536 bytes and at most 16 descriptors");
   iovec part{const_cast<char*>(bytes.data()), bytes.size()};
   msghdr header{};
   header.msg_iov = &part;
@@ -114,7 +114,7 @@ Result<Message> receive_message(int fd) {
     }
   }
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
-    return fail(ErrorKind::invalid, "a message longer than 65536 bytes or with more than 8 descriptors");
+    return fail(ErrorKind::invalid, "a message longer than 65536 bytes or with more than 16 descriptors");
   message.bytes.assign(buffer.data(), n > 0 ? static_cast<size_t>(n) : 0);
   return message;
 }

@@ -116,6 +116,14 @@ std::vector<SlotView> RankPages::slots() const {
   return slots;
 }
 
+bool RankPages::release(const SlotView& seen) const {
+  // PERSISTING, so that no trainer takes it between the look and the move.
+  if (!move(seen, BITCTL_SLOT_READY, BITCTL_SLOT_PERSISTING)) return false;
+  const bool is_as_seen = bitctl_load64(&slot_of(seen).seq) == seen.seq;
+  move(seen, BITCTL_SLOT_PERSISTING, is_as_seen ? BITCTL_SLOT_FREE : BITCTL_SLOT_READY);
+  return is_as_seen;
+}
+
 void RankPages::discard_unfinished() const {
   for (const auto& [rank, page] : pages_) bitctl::discard_unfinished(*page);
   for (const SlotView& slot : unmatched(look())) move(slot, BITCTL_SLOT_READY, BITCTL_SLOT_FREE);

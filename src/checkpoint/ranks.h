@@ -58,6 +58,8 @@ class RankPages {
   bool move(const SlotView& view, uint32_t from, uint32_t to) const {
     return bitctl_slot_move(&slot_of(view), from, to) != 0;
   }
+  // Frees a READY slot that still holds what was seen there.
+  bool release(const SlotView& seen) const;
   // After the trainer's tree is dead: what is WRITING, and what not every rank has taken, is discarded.
   void discard_unfinished() const;
 

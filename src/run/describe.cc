@@ -35,7 +35,8 @@ std::string describe(const Json& row, const History& history) {
     return fmt::format("checkpoints every {} from here on (auto)",
                        format_duration(from_seconds(get_finite(row, "seconds").value_or(0))));
   if (kind == "persist_failed")
-    return fmt::format("checkpoint of step {} is not on disk yet: {}", step, reason);
+    return fmt::format("checkpoint of step {} {}: {}", step,
+                       get_flag(row, "final") ? "is given up" : "is not on disk yet", reason);
   if (kind == "checkpoint_bad") {
     const std::string aside = get_text(row, "aside");
     return fmt::format("checkpoint of step {} is damaged and skipped: {}{}", step, reason,

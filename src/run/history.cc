@@ -116,8 +116,9 @@ void History::apply(const Json& row) {
   } else if (kind == "checkpoint_interval") {
     checkpoint_interval = get_finite(row, "seconds").value_or(0);
   } else if (kind == "persist_failed") {
-    warning_ = fmt::format("checkpoint of step {} is not on disk yet: {}",
-                           get_unsigned(row, "step").value_or(0), get_text(row, "reason", "unknown"));
+    warning_ = fmt::format("checkpoint of step {} {}: {}", get_unsigned(row, "step").value_or(0),
+                           get_flag(row, "final") ? "is given up" : "is not on disk yet",
+                           get_text(row, "reason", "unknown"));
   } else if (kind == "spare") {
     const std::string reason = get_text(row, "reason", "");
     spare = get_text(row, "state", "") + (reason.empty() ? "" : ": " + reason);

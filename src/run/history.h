@@ -11,7 +11,7 @@
 //   suspected {phase, silent, limit}      no sign of progress for `silent` seconds; `stacks` rows follow
 //   recovered {phase}                    it got on after all
 //   committed {step, bytes, ms}          a checkpoint is durable
-//   persist_failed {step, reason}        it could not be written; it stays in memory and is tried again
+//   persist_failed {step, reason, final?}   it could not be written; unless final, it is tried again
 //   checkpoint_interval {seconds}        checkpoints.every: auto has settled on it
 //   spare {state, reason?}               warm standby: starting, ready, used, died, or off and why
 //   waiting {reason, delay, next, budget}   back-off before the next attempt

@@ -38,8 +38,9 @@ void Supervisor::on_hello(const TrainerServer::Client& client) {
   if (client.hello.rank > 0)
     if (const auto status = snapshots_->add_rank(static_cast<uint32_t>(client.hello.rank)); !status)
       return violate("no memory for snapshots: " + status.error().message);
-  const bool anew = client.hello.restart > launcher_restart_ || (client.hello.rank == 0 && leader_seen_);
-  leader_seen_ = client.hello.rank == 0 || (leader_seen_ && !anew);
+  const bool anew = client.hello.restart > launcher_restart_ || ranks_seen_.contains(client.hello.rank);
+  if (anew) ranks_seen_.clear();
+  ranks_seen_.insert(client.hello.rank);
   if (anew) {
     // The attempt's own launcher has started its workers anew: they go on from the newest snapshot.
     launcher_restart_ = client.hello.restart;

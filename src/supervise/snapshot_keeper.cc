@@ -352,6 +352,7 @@ void SnapshotKeeper::request_arena(uint32_t rank, int number, const Json& files)
 
 void SnapshotKeeper::make_arena(uint32_t rank, RankArenas::Pending pending) {
   const bool for_load = pending.for_load;
+  if (for_load && !load_) return;  // given up meanwhile
   const auto fail_with = [&, request = pending.request](const std::string& reason) {
     if (!for_load) return callbacks_.on_arena(rank, request, 0, reason);
     load_.reset();

@@ -235,7 +235,7 @@ void Supervisor::start_attempt() {
   recorder_->set_attempt(attempt);
   now_ = AttemptRecord{.attempt = attempt};
   now_.snapshot_before = snapshots_->newest_step();
-  leader_seen_ = false;
+  ranks_seen_.clear();
   launcher_restart_ = 0;
   phases_seen_ = bitctl_load32(&snapshots_->control().phase_count);
   welcomed_.clear();

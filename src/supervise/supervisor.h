@@ -131,7 +131,7 @@ class Supervisor {
 
   // of the attempt that runs
   AttemptRecord now_;
-  bool leader_seen_ = false;
+  std::set<int> ranks_seen_;
   int launcher_restart_ = 0;
   std::optional<std::pair<int, bool>> sharded_;  // a rank, and what it says
   std::set<int> welcomed_;

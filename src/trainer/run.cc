@@ -126,6 +126,7 @@ Run::Session::Session() {
                         {"rank", rank_},
                         {"world_size", number_in({"WORLD_SIZE", "SLURM_NTASKS"}, 1)},
                         {"pid", pid_},
+                        {"restart", number_in({"TORCHELASTIC_RESTART_COUNT"}, 0)},
                         {"python", ""},
                         {"torch", ""},
                         {"threads", 0}});

@@ -299,11 +299,16 @@ void Writer::persist_next() {
         {arena->second->layout, arena->second->slots[slot.index].data(), pages_.slot_of(slot)});
   }
   if (!claim(*set)) return;
-  for (const SlotView& chosen : set->slots)
-    for (const SlotView& other : ranks.at(chosen.rank).slots)
-      if (other.seq < chosen.seq)
-        for (const uint32_t state : {BITCTL_SLOT_READY, BITCTL_SLOT_PERSISTING})
-          pages_.move(other, state, BITCTL_SLOT_FREE);
+  // Only what is seen from here on is sure: beside a PERSISTING slot no trainer writes a READY one anew.
+  const RankViews now = pages_.look();
+  for (SlotView& chosen : job.set.slots) {
+    const std::vector<SlotView>& slots = now.at(chosen.rank).slots;
+    for (const SlotView& other : slots)
+      if (other.seq < chosen.seq && (other.state == BITCTL_SLOT_READY || other.state == BITCTL_SLOT_PERSISTING))
+        pages_.move(other, other.state, BITCTL_SLOT_FREE);
+    chosen = *std::ranges::find_if(
+        slots, [&](const SlotView& s) { return s.bank == chosen.bank && s.index == chosen.index; });
+  }
   loop_.cancel(retry_timer_);
   persisting_ = true;
   send({{"type", "started"}, {"step", set->step()}});
