@@ -304,7 +304,8 @@ void Writer::persist_next() {
   for (SlotView& chosen : job.set.slots) {
     const std::vector<SlotView>& slots = now.at(chosen.rank).slots;
     for (const SlotView& other : slots)
-      if (other.seq < chosen.seq && (other.state == BITCTL_SLOT_READY || other.state == BITCTL_SLOT_PERSISTING))
+      if (other.seq < chosen.seq &&
+          (other.state == BITCTL_SLOT_READY || other.state == BITCTL_SLOT_PERSISTING))
         pages_.move(other, other.state, BITCTL_SLOT_FREE);
     chosen = *std::ranges::find_if(
         slots, [&](const SlotView& s) { return s.bank == chosen.bank && s.index == chosen.index; });
