@@ -45,3 +45,4 @@ def test_a_wall_clock_that_jumps_by_an_hour(bitctl, tmp_path):
             clock.move(offset)
     times = [row["t"] for row in run.events()]
     assert max(times) - min(times) > 3000, "control: the clock did jump"
+    assert any(55 < row["step"] < 115 for row in run.events("progress")), "a row a second, also after the jump back"
