@@ -191,13 +191,6 @@ class Saved:
             raise NotVerified()
 
 
-def restore(arena, slot, objects):
-    """Copies the slot's snapshot into `objects` and returns its facts (step, metrics, epoch, …). Fails as put_back() does."""
-    saved = Saved(arena, slot)
-    put_back(saved, saved, objects)
-    return saved.facts
-
-
 def put_back(saved, own, objects):
     """Copies into `objects` what this rank has saved itself (`own`), and the rest from `saved`.
 

@@ -17,26 +17,25 @@ from half a checkpoint, would ruin the run.
 import atexit
 import contextlib
 import functools
-import hashlib
 import json
 import math
 import os
 import platform
 import sys
-import sysconfig
 import time
 import traceback
 
-from . import _arena, _link, _stacks, modules, restore as restoring, side_files, snapshot
+from . import _arena, _link, _stacks, modules, side_files, snapshot
 from ._due import Due
+from ._error_report import error_message
+from ._own_arena import OwnArena
+from ._resume import Resume
 
 PROTOCOL = 1
 STOPPED = 75
-OWN_FAILURE = 125
 _PROGRESS_PACE = 0.05  # seconds between two progress messages; the last one is never lost
 _PHASES = ("init", "train", "eval", "checkpoint", "busy")  # numbered as in src/watch/stall_watch.h
 _MOST_DATA_STATE = 32768  # bytes of JSON
-_ARENA_PACE = 30.0  # seconds before memory that was refused is asked for again
 
 
 def _guarded(otherwise):
@@ -54,7 +53,7 @@ def _guarded(otherwise):
                 return otherwise
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the script
                 if self._resume is not None:
-                    self._refuse("cannot be put back: %s: %s" % (type(error).__name__, error))
+                    self._resume.refuse(self._link, "cannot be put back: %s: %s" % (type(error).__name__, error))
                 self._active = False
                 with contextlib.suppress(Exception):
                     self._link.send({"type": "silent"})
@@ -76,21 +75,6 @@ def _number(value):
     return float(value.detach() if hasattr(value, "detach") else value)
 
 
-def _innermost_of_the_user(frames):
-    """The innermost frame outside the interpreter's libraries, installed packages and this one; else the innermost."""
-    libraries = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    libraries.add(os.path.dirname(os.path.realpath(__file__)))
-
-    def is_of_the_user(frame):
-        path = os.path.realpath(frame.filename)
-        installed = {"site-packages", "dist-packages"}.intersection(path.split(os.sep))
-        return not (
-            frame.filename.startswith("<") or installed or any(path.startswith(library + os.sep) for library in libraries)
-        )
-
-    return next(filter(is_of_the_user, reversed(frames)), frames[-1] if frames else None)
-
-
 def _non_finite_name(value):
     return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
 
@@ -110,12 +94,6 @@ class Run:
         self._is_sharded = False
         self._has_offered = False
         self._last_taken = 0  # the step of its newest snapshot, or that it was resumed from
-        self._shared = None  # rank 0's arena, until what is to be put back is read
-        self._arena = None
-        self._next_arena = None  # until its pages are mapped
-        self._arena_request = 0  # number of the last request, and what it asked for
-        self._arena_wanted = None
-        self._arena_refused_at = None
         self._arena_is_final = False  # asked for again after the first optimizer step
         self._step = 0
         self._epoch = None
@@ -164,28 +142,25 @@ class Run:
         if stacks:
             _stacks.answer(stacks["signal"], *fds[stacks["fd"] : stacks["fd"] + 2])
             self._link.send_patiently({"type": "stacks_ready"})
-        self._resume = welcome.get("resume")
+        if welcome.get("resume"):
+            self._resume = Resume(welcome["resume"], self._rank, self._open_arena, self._open_shared)
+        self._own_arena = OwnArena(self._link, self._open_arena)
         self._watch_non_finite = bool(welcome.get("watch_non_finite"))
         self._is_rolled_back = False
         self._due = Due(welcome.get("checkpoint_policy") or {})
         self._modules_wanted = bool(welcome.get("modules_wanted"))
         self._environ, self._resident = dict(os.environ), modules.resident_bytes()
         if self._resume:
-            self._open_images(fds[2:])
+            self._resume.open(fds[2:])
         self._report_exceptions()
         atexit.register(self._bye)
 
     def _open_arena(self, message, fds):
         return _arena.Arena(self._library, self._page, message["gen"], message["files"], fds)
 
-    def _open_images(self, fds):
-        """What is to be put back: of rank 0, and this rank's own, which it goes on to use. The descriptors come in this order."""
-        if self._rank == 0:
-            self._arena = self._shared = self._open_arena(self._resume, fds[:2])
-            return
-        self._shared = _arena.Arena(self._library, self._control, self._resume["gen"], self._resume["files"], fds[:2])
-        own = self._resume.get("own")
-        self._arena = self._open_arena(own, fds[2:4]) if own else None
+    def _open_shared(self, message, fds):
+        """Rank 0's, which this process only reads."""
+        return _arena.Arena(self._library, self._control, message["gen"], message["files"], fds)
 
     def _report_exceptions(self):
         before = sys.excepthook
@@ -198,20 +173,8 @@ class Run:
 
     @_guarded(None)
     def _tell_error(self, kind, error, trace):
-        frames = traceback.extract_tb(trace)
-        digest = hashlib.sha256(kind.__name__.encode())
-        for frame in frames:
-            digest.update(("%s:%s:%s\n" % (frame.filename, frame.lineno, frame.name)).encode())
-        last = _innermost_of_the_user(frames)
-        text = "".join(traceback.format_exception_only(kind, error)).strip().splitlines()
         self._send_pending()
-        self._link.send_patiently(
-            {
-                "type": "error", "exception": text[-1][:500] if text else kind.__name__, "exception_type": kind.__name__,
-                "traceback_hash": digest.hexdigest()[:16],
-                "frame": "%s:%d in %s" % (last.filename, last.lineno, last.name) if last else "",
-            }
-        )  # fmt: skip
+        self._link.send_patiently(error_message(kind, error, trace))
 
     @_guarded(None)
     def _bye(self):
@@ -248,7 +211,7 @@ class Run:
         now = time.monotonic()
         if now - self._last_sent >= _PROGRESS_PACE or "non_finite_loss" in message:
             self._send_pending()
-        self._look_at_messages()
+        self._own_arena.look_at(self._link.poll())
         self._prepare_arena()
         if self._modules_wanted:
             self._hand_over_modules()
@@ -373,56 +336,13 @@ class Run:
         return step
 
     def _put_back(self):
-        while True:
-            try:
-                facts = self._put_back_images()
-            except restoring.NotVerified:
-                # The supervisor is choosing the next one, or ends this run where there is none.
-                self._resume, fds = self._link.wait_for({"resume"})
-                self._open_images(fds)
-                continue
-            except restoring.Mismatch as error:
-                self._refuse("does not fit this script: %s" % error)
-            if self._resume.get("data") is not None and "data" in self._objects:
-                self._objects["data"].load_state_dict(self._resume["data"])
-                print("bitctl: the data that led to a loss that is not finite is passed over", file=sys.stderr)
-            self._epoch, self._metrics = facts.get("epoch"), dict(facts.get("metrics") or {})
-            if self._arena is not None:
-                self._arena.populate()  # not before: the copy out of it needs the processors
-            step, self._resume, self._shared = self._resume["step"], None, None
-            return step
-
-    def _put_back_images(self):
-        saved_by = self._resume.get("world_size", 1)
-        self._check_world_size(saved_by)
-        shared = own = restoring.Saved(self._shared, self._resume["slot"])
-        if self._rank > 0:
-            own = restoring.Saved(self._arena, self._resume["own"]["slot"]) if "own" in self._resume else None
-        if self._is_sharded:
-            shared = own
-        elif own is None:
-            print("bitctl: the checkpoint is of %d ranks; rank %d begins with random generators of its own" % (saved_by, self._rank), file=sys.stderr)
-        restoring.put_back(shared, own, self._objects)
-        if saved_by > 1:
-            shared.wait()  # no rank goes on from what another may still find damaged
-        return shared.facts
-
-    def _check_world_size(self, saved_by):
-        was_sharded = self._resume["files"][0]["name"] == snapshot.file_names(0, True, True)[0]
-        if was_sharded != self._is_sharded:
-            words = ("with", "without") if was_sharded else ("without", "with")
-            raise restoring.Mismatch("it was saved %s sharded=True, and restore() was called %s" % words)
-        if was_sharded and saved_by != self._world_size:
-            raise restoring.Mismatch("its state is sharded over %d ranks, and this run has %d" % (saved_by, self._world_size))
-
-    def _refuse(self, reason):
-        reason = "the checkpoint of step %d %s" % (self._resume["step"], reason)
-        print("bitctl: %s" % reason, file=sys.stderr)
-        with contextlib.suppress(Exception):
-            self._link.send_patiently({"type": "restore_failed", "step": self._resume["step"], "reason": reason[:2000]})
-        with contextlib.suppress(Exception):
-            sys.stderr.flush()
-        os._exit(OWN_FAILURE)
+        facts = self._resume.put_back(self._link, self._objects, self._world_size, self._is_sharded)
+        self._epoch, self._metrics = facts.get("epoch"), dict(facts.get("metrics") or {})
+        self._own_arena.arena = self._resume.arena
+        if self._resume.arena is not None:
+            self._resume.arena.populate()  # not before: the copy out of it needs the processors
+        step, self._resume = self._resume.step, None
+        return step
 
     def _write_side_files(self, model, tokenizer, side):
         try:
@@ -448,7 +368,7 @@ class Run:
                 self._metrics[str(name)] = value
             else:
                 self._metrics.pop(str(name), None)
-        self._look_at_messages()
+        self._own_arena.look_at(self._link.poll())
         stop = self._stop_is_due(step)
         if self._collector is None and self._rank != 0:  # its rank 0 saves for all
             if stop:
@@ -475,7 +395,7 @@ class Run:
             raise RuntimeError("checkpoint() before restore(): nothing is registered")
         taken = self._take(step, final=False, patient=stop)
         if self._world_size > 1:
-            if not taken and self._arena_refused_at is None:
+            if not taken and not self._own_arena.is_refused:
                 self._control.save_by(step + 1)
         elif taken and requested:
             self._control.clear_save_at(save_at)
@@ -501,27 +421,28 @@ class Run:
         while True:
             started = time.monotonic()
             files = self._collector.collect(self._saved, self._facts(step))
-            if self._arena is not None and self._arena.holds(files.needs()):
+            if self._own_arena.holds(files):
+                arena = self._own_arena.arena
                 # Nothing goes on from the finished model: it is rank 0's alone.
-                slot = self._arena.begin(step, self._attempt, 1 if final else self._control.world_size())
+                slot = arena.begin(step, self._attempt, 1 if final else self._control.world_size())
                 if slot is not None:
                     try:
-                        used = files.write(self._arena, slot)
+                        used = files.write(arena, slot)
                     except BaseException:
-                        self._arena.abandon(slot)
+                        arena.abandon(slot)
                         raise
-                    if not self._arena.commit(slot, used, final):
+                    if not arena.commit(slot, used, final):
                         return False  # taken from under us: the supervisor holds this process for dead
                     self._due.taken(step, time.monotonic(), time.monotonic() - started)
                     self._tell_interval()
                     self._last_taken = step
                     return True
             else:
-                self._ask_for_arena(files)
-            if not patient or self._arena_refused_at is not None:
+                self._own_arena.ask_for(files)
+            if not patient or self._own_arena.is_refused:
                 return False
             time.sleep(0.002)
-            self._look_at_messages()
+            self._own_arena.look_at(self._link.poll())
 
     def _tell_interval(self):
         interval = self._due.news(self._control.persist_seconds())
@@ -542,32 +463,8 @@ class Run:
             return
         self._arena_is_final = not now
         files = self._collector.collect(self._saved, self._facts(self._step))
-        if self._arena is None or not self._arena.holds(files.needs()):
-            self._ask_for_arena(files)
-
-    def _ask_for_arena(self, files):
-        wanted = files.regions()
-        refused = self._arena_refused_at
-        if self._arena_wanted == wanted and (refused is None or time.monotonic() - refused < _ARENA_PACE):
-            return
-        self._arena_wanted, self._arena_refused_at = wanted, None
-        self._arena_request += 1
-        self._link.send_patiently({"type": "arena", "request": self._arena_request, "files": wanted})
-
-    def _look_at_messages(self):
-        for message, fds in self._link.poll():
-            kind = message.get("type")
-            if kind == "arena_ready" and message["request"] == self._arena_request:
-                self._next_arena = self._open_arena(message, fds)
-                self._next_arena.populate()
-                continue
-            for fd in fds:
-                os.close(fd)
-            if kind == "arena_failed" and message["request"] == self._arena_request:
-                self._arena_refused_at = time.monotonic()
-                print("bitctl: no memory for snapshots: %s" % message.get("reason"), file=sys.stderr)
-        if self._next_arena is not None and self._next_arena.is_populated():
-            self._arena, self._next_arena = self._next_arena, None
+        if not self._own_arena.holds(files):
+            self._own_arena.ask_for(files)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,15 @@ class LocalArena:
             fds.append(fd)
         return self.module.Arena(self.library, self.control, gen, regions, fds)
 
+    @staticmethod
+    def put_back(arena, slot, objects):
+        """As the one rank that has saved it does; the facts of the snapshot."""
+        from bitctl import restore
+
+        saved = restore.Saved(arena, slot)
+        restore.put_back(saved, saved, objects)
+        return saved.facts
+
 
 @pytest.fixture
 def local_arena():

@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 import bitctl
-from bitctl.run import _innermost_of_the_user
+from bitctl._error_report import innermost_of_the_user
 
 USER = "/home/u/project/model.py"
 LIBRARIES = {
@@ -28,16 +28,16 @@ def frames(*files):
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_passed_over(library):
-    told = _innermost_of_the_user(frames("/home/u/train.py", USER, LIBRARIES[library]))
+    told = innermost_of_the_user(frames("/home/u/train.py", USER, LIBRARIES[library]))
     assert (told.filename, told.lineno) == (USER, 2)
 
 
 @pytest.mark.parametrize("file", ["/usr/src/app/train.py", "train.py", "/home/u/bitctl/train.py", "/home/u/site-packages.py"])
 def test_the_users_own_files_are_not(file):
-    assert _innermost_of_the_user(frames(USER, file)).filename == file
+    assert innermost_of_the_user(frames(USER, file)).filename == file
 
 
 def test_where_all_is_library_the_innermost_counts():
-    told = _innermost_of_the_user(frames(LIBRARIES["frozen"], LIBRARIES["a package"]))
+    told = innermost_of_the_user(frames(LIBRARIES["frozen"], LIBRARIES["a package"]))
     assert told.filename == LIBRARIES["a package"]
-    assert _innermost_of_the_user([]) is None
+    assert innermost_of_the_user([]) is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from bitctl import _plan, restore, snapshot
+from bitctl import _plan, snapshot
 
 FACTS = {"step": 1, "metrics": {}}
 WHOLE = ["model.safetensors", "training.safetensors"]
@@ -97,7 +97,7 @@ def test_it_comes_back_in_one_file_or_in_two(local_arena, monkeypatch, before, a
     with torch.no_grad():
         for tensor in again["model"].state_dict().values():
             tensor.zero_()
-    restore.restore(arena, slot, again)
+    local_arena.put_back(arena, slot, again)
     expected = objects["model"].state_dict()
     assert all(v.equal(expected[k]) for k, v in again["model"].state_dict().items())
     assert names(snapshot.Collector().collect(again, FACTS)) == (PARTS if after else WHOLE)
@@ -139,7 +139,7 @@ def test_of_tied_tensors_one_is_kept_whatever_is_frozen(local_arena):
     expected = objects["model"][0].weight.clone()
     with torch.no_grad():
         objects["model"][0].weight.zero_()
-    restore.restore(arena, slot, objects)
+    local_arena.put_back(arena, slot, objects)
     assert objects["model"][3].weight.equal(expected)
 
 

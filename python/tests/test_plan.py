@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from bitctl import _tensors, restore, snapshot
+from bitctl import _tensors, snapshot
 
 FACTS = {"step": 1, "metrics": {}}
 
@@ -162,7 +162,7 @@ def test_new_values_need_no_new_plan(local_arena):
         assert bytes(view[data + begin : data + end]) == objects["more"].state["a"].numpy().tobytes()
         expected = {k: v.clone() for k, v in objects["model"].state_dict().items()}
         again = trained()
-        assert restore.restore(arena, slot, {k: v for k, v in again.items() if k != "more"})["step"] == step
+        assert local_arena.put_back(arena, slot, {k: v for k, v in again.items() if k != "more"})["step"] == step
         assert all(v.equal(expected[k]) for k, v in again["model"].state_dict().items())
         states = [o["optimizer"].state_dict()["state"] for o in (objects, again)]
         assert all(states[0][i][k].equal(states[1][i][k]) for i in states[0] for k in states[0][i])
@@ -207,7 +207,7 @@ def test_an_object_with_a_state_of_its_own_making(local_arena, state):
     slot = arena.begin(1, 1)
     arena.commit(slot, taken.write(arena, slot), False)
     back = Own(None)
-    restore.restore(arena, slot, {"own": back})
+    local_arena.put_back(arena, slot, {"own": back})
     assert back.state == {"state": state, "param_groups": []}
 
 

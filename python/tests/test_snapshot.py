@@ -99,7 +99,7 @@ def test_everything_comes_back_bit_for_bit(local_arena, kind):
     fresh_scheduler = cycle(fresh_optimizer, 1)
     fresh_order = Shuffle(10)
     objects = {"model": fresh, "optimizer": fresh_optimizer, "scheduler": fresh_scheduler, "data": fresh_order}
-    restore.restore(arena, slot, objects)
+    local_arena.put_back(arena, slot, objects)
     assert same(state, dict(fresh.state_dict()))
     assert [p.data_ptr() for p in fresh.parameters()] == pointers, "tensors are copied into, never re-pointed"
     assert same(optimizer_state, fresh_optimizer.state_dict())
@@ -115,7 +115,7 @@ def test_a_snapshot_is_a_copy(local_arena):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    restore.restore(arena, slot, {"model": model, "optimizer": optimizer})
+    local_arena.put_back(arena, slot, {"model": model, "optimizer": optimizer})
     assert same(before, dict(model.state_dict()))
 
 
@@ -128,7 +128,7 @@ def test_wider_optimizer_state_than_its_parameter_keeps_its_dtype(local_arena):
     expected = optimizer.state[parameter]["master"].clone()
     arena, slot, _ = take(local_arena, {"model": model, "optimizer": optimizer})
     optimizer.state[parameter]["master"].zero_()
-    restore.restore(arena, slot, {"model": model, "optimizer": optimizer})
+    local_arena.put_back(arena, slot, {"model": model, "optimizer": optimizer})
     assert optimizer.state[parameter]["master"].dtype == torch.float32
     assert optimizer.state[parameter]["master"].equal(expected)
 
@@ -168,7 +168,7 @@ def test_a_model_that_does_not_fit_is_named_before_anything_is_copied(local_aren
     other = torch.nn.Linear(3, 3)
     before = other.weight.clone()
     with pytest.raises(restore.Mismatch) as error:
-        restore.restore(arena, slot, {"model": other})
+        local_arena.put_back(arena, slot, {"model": other})
     assert "has no tensor 'weight'" in str(error.value)
     assert other.weight.equal(before)
 
@@ -177,7 +177,7 @@ def test_what_was_not_saved_cannot_be_restored(local_arena):
     model, optimizer, scheduler = trained()
     arena, slot, _ = take(local_arena, {"model": model})
     with pytest.raises(restore.Mismatch, match="no state of optimizer"):
-        restore.restore(arena, slot, {"model": model, "optimizer": optimizer})
+        local_arena.put_back(arena, slot, {"model": model, "optimizer": optimizer})
 
 
 def test_what_is_neither_tensor_nor_data_is_refused_by_name():

@@ -50,20 +50,22 @@ def uninterrupted(tmp_path_factory):
     """The weights of a run that nobody disturbed, made without bitctl."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     environment = dict(runs.environment(folder), PYTHONPATH=str(runs.ROOT / "python"))
-    subprocess.run([runs.python(), runs.TRAINERS / "frozen.py", str(STEPS), "--weights", folder / "w.pt"], check=True, env=environment)
+    subprocess.run([runs.python(), runs.TRAINERS / "small.py", str(STEPS), "--frozen", "--weights", folder / "w.pt"], check=True, env=environment)
     return torch.load(folder / "w.pt")
 
 
 def test_killed_and_resumed_it_is_written_once_and_the_weights_are_the_same(start, bitctl, tmp_path, uninterrupted):
-    arguments = [STEPS, "--pause", 0.05, "--weights", tmp_path / "w.pt"]
-    run = start("train", runs.config(tmp_path, "frozen.py", arguments, checkpoints={"every": 2, "keep_last": 100}))
+    arguments = [STEPS, "--frozen", "--weights", tmp_path / "w.pt", "--hold", 7, tmp_path / "killed", "--hold", 13, tmp_path / "dead"]
+    run = start("train", runs.config(tmp_path, "small.py", arguments, checkpoints={"every": 2, "keep_last": 100}))
     run.wait_event("committed")
-    run.wait_step(6)
+    run.wait_step(7)
     os.kill(run.trainer(), signal.SIGKILL)
+    (tmp_path / "killed").write_text("")
     run.wait_event("resumed", attempt=2)
-    run.wait_step(12)
+    run.wait_step(13)
     run.process.kill()
     wait_for(lambda: not runs.marked(run.path), "the end of its tree and of its writer")
+    (tmp_path / "dead").write_text("")
     again = start("resume", run.path)
     assert again.wait() == 0, again.text()
     assert [row["source"] for row in again.events("resumed")] == ["memory", "disk"]
@@ -93,8 +95,8 @@ def test_killed_and_resumed_it_is_written_once_and_the_weights_are_the_same(star
 
 
 def test_a_spoiled_file_spreads_no_further(start, bitctl, tmp_path):
-    arguments = [6, "--hold", 2, tmp_path / "go"]
-    run = start("train", runs.config(tmp_path, "frozen.py", arguments, checkpoints={"every": 2, "keep_last": 100}))
+    arguments = [6, "--frozen", "--hold", 2, tmp_path / "go"]
+    run = start("train", runs.config(tmp_path, "small.py", arguments, checkpoints={"every": 2, "keep_last": 100}))
     run.wait_event("committed", step=2)
     spoiled = run.path / "checkpoints" / "step-000000002" / FROZEN
     with open(spoiled, "r+b") as file:

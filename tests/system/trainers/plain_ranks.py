@@ -2,7 +2,7 @@
 
 RANKS: a number, or a file that holds it.
 Modes: rank-0-saves: the others do not call checkpoint(); sharded; sharded-K: rank K alone says so; apart: rank 1 saves one step after the others; pause: 10 ms a
-step, in which rank 0 has offered it already and the others have not; anew: the launcher starts them once more itself.
+step, in which rank 0 has offered it already and the others have not, until OUT/hurry is there; anew: the launcher starts them once more itself.
 """
 
 import json
@@ -49,7 +49,7 @@ def train(rank, barrier):
         # Replicas add the same to their weights, shards what they have drawn.
         weights.values = [v + (cursor.values[0] if sharded else step) for v in weights.values]
         run.progress(step=step, total_steps=steps)
-        if "pause" in modes and rank > 0:
+        if "pause" in modes and rank > 0 and not (out / "hurry").exists():
             time.sleep(0.01)
         if rank == 0 or "rank-0-saves" not in modes:
             run.checkpoint(step, force="apart" in modes and step % 5 == (rank == 1))
