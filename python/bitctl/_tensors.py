@@ -34,6 +34,31 @@ def torch_module():
     return sys.modules.get("torch")
 
 
+def is_distributed(value):
+    """True for a DTensor (FSDP, tensor parallel): each process holds a part of it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def local_parts(value):
+    """What this process holds of every DTensor in a state; all else as it is."""
+    if is_distributed(value):
+        with torch_module().no_grad():
+            return value.to_local()
+    if isinstance(value, dict):
+        return {k: local_parts(v) for k, v in value.items()}
+    if type(value) is list:
+        return [local_parts(v) for v in value]
+    return value
+
+
+def distributed_like(part, whole):
+    """local_parts() undone: the DTensor of the form of `whole` of which this process holds `part`."""
+    return type(whole).from_local(
+        part, whole.device_mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
+    )
+
+
 class Piece:
     """One tensor of a snapshot. `address` is where its bytes lie now, None where torch has to copy it."""
 
@@ -57,10 +82,15 @@ def piece_of_torch(name, tensor):
     dtype = torch_dtype_name(tensor.dtype)
     if dtype is None or tensor.layout is not torch_module().strided or tensor.is_quantized:
         raise TypeError("%s: a %s tensor (%s) cannot be saved" % (name, tensor.dtype, tensor.layout))
+    if is_distributed(tensor):
+        raise TypeError("%s: each rank holds a part of it; call run.restore(…, sharded=True)" % name)
     tensor = tensor.detach()
     nbytes = tensor.numel() * tensor.element_size()
     plain = tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
-    return Piece(name, dtype, tuple(tensor.shape), nbytes, tensor.data_ptr() if plain else None, tensor)
+    address = tensor.data_ptr() if plain else None
+    if nbytes and address == 0:
+        raise TypeError("%s: a %s, whose bytes are not its own, cannot be saved" % (name, type(tensor).__name__))
+    return Piece(name, dtype, tuple(tensor.shape), nbytes, address, tensor)
 
 
 def piece_of_bytes(name, dtype, shape, data):

@@ -97,7 +97,7 @@ def _differences(entries, targets):
 def _restore_model(model, images, aliases):
     model = unwrap(model)
     image_of = {name: image for image in images for name in image.entries}
-    state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch_module().Tensor)}
+    state = {k: _tensors.local_parts(v) for k, v in model.state_dict().items() if isinstance(v, torch_module().Tensor)}
     kept = {name: tensor for name, tensor in state.items() if name not in aliases}
     lines = _differences({name: image.entries[name] for name, image in image_of.items()}, kept)
     if lines:
@@ -134,11 +134,22 @@ def _load_object(name, value, state, model):
             raise Mismatch("%s: the parameter %r is not the model's any more" % (name, unknown[0]))
         state["state"] = {index[n]: v for n, v in state["state"].items()}
     exact = _optimizer_tensors(value, state)
-    value.load_state_dict(state)
+    value.load_state_dict(_with_whole_tensors(value, state))
     # torch casts an optimizer's state to its parameter's dtype; what was wider must stay so.
     for parameter, key, tensor in exact:
         if value.state[parameter][key].dtype != tensor.dtype:
             value.state[parameter][key] = tensor.to(parameter.device)
+        if _tensors.is_distributed(parameter) and tensor.dim() > 0 and tensor.shape == _tensors.local_parts(parameter).shape:
+            value.state[parameter][key] = _tensors.distributed_like(value.state[parameter][key], parameter)
+
+
+def _with_whole_tensors(value, state):
+    """What is a DTensor in the state that `value` has, made one of the part that was saved."""
+    before = value.state_dict() if "torch.distributed.tensor" in sys.modules else None
+    if not isinstance(before, dict) or not isinstance(state, dict):
+        return state
+    whole = {k: v for k, v in before.items() if _tensors.is_distributed(v) and k in state}
+    return dict(state, **{k: _tensors.distributed_like(state[k], v) for k, v in whole.items()}) if whole else state
 
 
 def _optimizer_tensors(value, state):

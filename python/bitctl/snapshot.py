@@ -43,7 +43,7 @@ def model_table(model, trained=None, file=MODEL_FILE):
     """The state_dict under its own names.
 
     `trained`: names of parameters that have been trainable once, kept up here; they never count as frozen again, since what
-    is frozen now and then (a GAN's other half) would change its place each time.
+    is frozen now and then (a GAN's other half) would change its place each time. None: the table is of this rank's parts.
     """
     torch = torch_module()
     keeps_variables = _keeps_variables(model)
@@ -51,6 +51,8 @@ def model_table(model, trained=None, file=MODEL_FILE):
     state = {k: v for k, v in state.items() if torch is not None and isinstance(v, torch.Tensor)}
     names, tensors = list(state), list(state.values())
     tied = frozenset(getattr(model, "_tied_weights_keys", None) or ())
+    if trained is None:
+        tensors = _tensors.local_parts(tensors)
     if not keeps_variables or trained is None:
         return Table(file, names, tensors, lambda: names, tied)
     trainable = list(map(torch.Tensor.requires_grad.__get__, tensors))
@@ -166,6 +168,8 @@ class Collector:
         """JSON for its state; the tensors go to `tables` or to `loose`."""
         prefix = {"optimizer": "optim"}.get(name, name)
         state = value.state_dict()
+        if self._trained is None:
+            state = _tensors.local_parts(state)
         if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
             return _tensors.pack(state, prefix, loose)
         names = self._parameter_names(name, value, model, tables)

@@ -41,6 +41,11 @@ Result<OpenFile> open_file(const std::string& path, uint64_t bytes) {
   return OpenFile{std::move(fd), path};
 }
 
+bool is_direct(int fd) { return (::fcntl(fd, F_GETFL) & O_DIRECT) != 0; }
+
+// It took O_DIRECT and refuses our blocks: larger sectors than our pages, say.
+bool set_buffered(int fd) { return ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) & ~O_DIRECT) == 0; }
+
 struct Block {
   size_t file;
   uint64_t begin;  // in the file
@@ -98,8 +103,10 @@ class Loading {
     for (uint64_t at = block.begin; at < block.end;) {
       // Whole pages: the slot has room up to the next page border.
       const uint64_t size = (block.end - at + kArenaPage - 1) / kArenaPage * kArenaPage;
+      const bool direct = is_direct(file.fd.get());  // another reader may end that meanwhile
       const ssize_t n = ::pread(file.fd.get(), memory + at, size, static_cast<off_t>(at));
       if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && errno == EINVAL && direct && set_buffered(file.fd.get())) continue;
       if (n < 0) return fail_errno("cannot read " + file.path);
       const uint64_t reached = at + static_cast<uint64_t>(n);
       const uint64_t next = reached >= block.end ? block.end : reached / kArenaPage * kArenaPage;

@@ -74,7 +74,7 @@ class Torch:
         self.undisturbed = folder / "undisturbed"
         self.undisturbed.mkdir()
         env = runs.environment(folder, {"PYTHONPATH": str(runs.ROOT / "python")})
-        subprocess.run(torchrun(self.SCRIPT, 40, self.undisturbed, "replicated", "sharded"), check=True, capture_output=True, env=env)
+        subprocess.run(torchrun(self.SCRIPT, 40, self.undisturbed, "replicated", "sharded", "fsdp"), check=True, capture_output=True, env=env)
 
     def train(self, start, folder, mode):
         """A run that waits at steps 12 and 32 for what may happen to it."""
@@ -130,13 +130,14 @@ def test_replicas_end_bit_for_bit_as_if_nothing_had_happened(torch_ranks, start,
     torch_ranks.check("replicated")
 
 
-def test_shards_end_bit_for_bit_as_if_nothing_had_happened(torch_ranks, start, tmp_path):
-    run = torch_ranks.train(start, tmp_path, "sharded")
+@pytest.mark.parametrize("mode", ["sharded", "fsdp"])
+def test_shards_end_bit_for_bit_as_if_nothing_had_happened(torch_ranks, start, tmp_path, mode):
+    run = torch_ranks.train(start, tmp_path, mode)
     (torch_ranks.out / "hold-32").unlink()
     torch_ranks.kill(run, 12, rank_1(run))
     assert run.wait() == 0, run.text()
     assert run.events("resumed")[0]["source"] == "memory"
-    torch_ranks.check("sharded")
+    torch_ranks.check(mode)
     last = manifests(run)[-1]
     assert {file["name"] for file in last["files"]} == {kind + "-rank-%d.safetensors" % rank for kind in ("model", "training") for rank in (0, 1)} - {"training-rank-0.safetensors"} | {"training.safetensors"}
     assert last["step"] == 40 and last["non_finite"] == []

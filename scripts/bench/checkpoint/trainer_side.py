@@ -54,16 +54,18 @@ def change(model, optimizer):
 
 
 class Copy:
-    """One thread, one memcpy of so many bytes between two private buffers that are there."""
+    """One thread, memcpy of so many bytes between private buffers that are there, a GiB at a time: what is bigger does not fit
+    beside the state and its two slots."""
 
     def __init__(self, size):
-        self.size = size
-        self.source, self.target = (ctypes.create_string_buffer(size) for _ in range(2))
+        self.pieces = [min(2**30, size - begin) for begin in range(0, size, 2**30)]
+        self.source, self.target = (ctypes.create_string_buffer(self.pieces[0]) for _ in range(2))
         for buffer in (self.source, self.target):
-            ctypes.memset(buffer, 1, size)
+            ctypes.memset(buffer, 1, self.pieces[0])
 
     def __call__(self):
-        ctypes.memmove(self.target, self.source, self.size)
+        for piece in self.pieces:
+            ctypes.memmove(self.target, self.source, piece)
 
 
 def timed(work):
