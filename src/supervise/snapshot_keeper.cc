@@ -10,6 +10,7 @@
 #include "base/install_layout.h"
 #include "base/lock.h"
 #include "base/seqpacket.h"
+#include "base/text.h"
 #include "checkpoint/folders.h"
 #include "checkpoint/load.h"
 
@@ -205,6 +206,7 @@ void SnapshotKeeper::handle(const Json& message) {
   } else if (type == "finish_failed") {
     callbacks_.on_finish_failed(get_text(message, "reason"));
   }
+  if (type == "committed" || type == "failed") save_watch_.saved();
   if (type == "committed" || type == "failed" || type == "loaded" || type == "load_failed")
     for (auto& [number, rank] : ranks_)
       if (rank.arenas.waiting) make_arena(number, *std::exchange(rank.arenas.waiting, std::nullopt));
@@ -403,6 +405,16 @@ std::optional<uint64_t> SnapshotKeeper::newest_step() const {
   const auto disk = newest_durable_step();
   if (!memory) return disk;
   return disk ? std::max(*disk, memory->step()) : memory->step();
+}
+
+void SnapshotKeeper::look() {
+  const auto waiting = newest_waiting_set(pages_.look());
+  const auto silent = save_watch_.look(waiting.has_value(), longest_save_);
+  if (!silent) return;
+  callbacks_.record("persist_failed",
+                    {{"step", waiting->step()},
+                     {"reason", fmt::format("nothing was saved for {}; the disk of {} does not answer",
+                                            format_duration(*silent), folder_.checkpoints())}});
 }
 
 void SnapshotKeeper::drain() {

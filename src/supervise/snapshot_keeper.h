@@ -17,6 +17,7 @@
 #include "launch/spawn.h"
 #include "run/run_folder.h"
 #include "supervise/rank_arenas.h"
+#include "watch/save_watch.h"
 
 namespace bitctl {
 
@@ -68,6 +69,8 @@ class SnapshotKeeper {
   // Makes the rank's control page where it has none.
   Status add_rank(uint32_t rank);
   void request_arena(uint32_t rank, int number, const Json& files);
+  // Once a second: says so where a snapshot waits too long for the disk.
+  void look();
   // Lets the writer finish what is READY and go.
   void drain();
 
@@ -144,6 +147,7 @@ class SnapshotKeeper {
   uint32_t attempt_ = 0;
   std::optional<uint64_t> resumed_from_;  // the step that this attempt read from the disk
   Duration longest_save_{};
+  SaveWatch save_watch_;
 };
 
 }  // namespace bitctl

@@ -501,6 +501,7 @@ void Supervisor::on_writer_lost(const std::string& reason) {
 // hang.
 void Supervisor::restamp() {
   restamp_timer_ = loop_.call_after(seconds(1), [this] { restamp(); });
+  snapshots_->look();
   if (unix_seconds(system_clock().wall()) - recorder_->history().pulse.timestamp < kRestampEvery.count())
     return;
   // A PULSE file of the trainer's own brings its own time with it.

@@ -247,6 +247,20 @@ def test_two_writers_never_save_at_once(start, tmp_path):
     assert stop(run) == 75
 
 
+def test_a_writer_that_is_stuck_is_said_and_the_training_goes_on(start, tmp_path):
+    """As one that waits for a disk which does not answer; a minute, by our own clock."""
+    run = start("train", runs.config(tmp_path, "small.py", [100000, "--pause", 0.02], checkpoints={"every": 20}))
+    run.wait_event("committed")
+    writer = run.writer()
+    os.kill(writer, signal.SIGSTOP)
+    wait_for(lambda: "is not on disk yet: nothing was saved for 1m" in run.pulse()["message"], "the news")
+    assert len(run.events("persist_failed")) == 1
+    run.wait_step(run.events("progress")[-1]["step"] + 20)
+    os.kill(writer, signal.SIGCONT)
+    wait_for(lambda: "is not on disk yet" not in run.pulse()["message"], "a message without the trouble")
+    assert stop(run) == 75
+
+
 def try_lock(fcntl, file):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
