@@ -249,10 +249,12 @@ def test_a_running_writer_sees_a_pin_and_keeps_what_was_resumed_from(bitctl, sta
     assert run.wait() == 75
     resumed = start("resume")
     source = resumed.wait_event("resumed")["step"]
-    os.kill(resumed.writer(), signal.SIGKILL)
-    resumed.wait_event("writer_died")
-    wait_for(lambda: max(r["step"] for r in resumed.events("committed")) >= source + 15, "three more commits")
     step = resumed.path / "checkpoints" / ("step-%09d" % source)
+    wait_for(lambda: max(r["step"] for r in resumed.events("committed")) >= source + 15, "three more commits")
+    assert step.is_dir()
+    os.kill(resumed.writer(), signal.SIGKILL)  # the next one has to be told
+    again = resumed.wait_event("writer_died")
+    wait_for(lambda: len([r for r in resumed.events("committed") if r["t"] > again["t"]]) >= 3, "three commits of the next writer")
     assert step.is_dir()
     assert source not in json.loads(checkpoints("prune", "--json"))["deleted"] and step.is_dir()
     checkpoints("unpin", str(pinned))
