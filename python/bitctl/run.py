@@ -55,14 +55,11 @@ def _guarded(otherwise):
                 if self._resume is not None:
                     self._resume.refuse(self._link, "cannot be put back: %s: %s" % (type(error).__name__, error))
                 self._active = False
-                with contextlib.suppress(Exception):
-                    self._link.send({"type": "silent"})
                 reason = "".join(traceback.format_exception_only(type(error), error)).strip()
-                print(
-                    "bitctl: %s failed (%s); from here on this run is supervised by its exit alone"
-                    % (method.__name__.strip("_"), reason),
-                    file=sys.stderr,
-                )
+                reason = "%s failed (%s)" % (method.__name__.strip("_"), reason)
+                with contextlib.suppress(Exception):
+                    self._link.send({"type": "silent", "reason": reason[:500]})
+                print("bitctl: %s; from here on this run is supervised by its exit alone" % reason, file=sys.stderr)
                 return otherwise
 
         return call

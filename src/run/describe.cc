@@ -34,6 +34,9 @@ std::string describe(const Json& row, const History& history) {
   if (kind == "checkpoint_interval")
     return fmt::format("checkpoints every {} from here on (auto)",
                        format_duration(from_seconds(get_finite(row, "seconds").value_or(0))));
+  if (kind == "package_failed")
+    return fmt::format("nothing is reported or saved any more (rank {}): {}",
+                       get_unsigned(row, "rank").value_or(0), reason);
   if (kind == "persist_failed")
     return fmt::format("checkpoint of step {} {}: {}", step,
                        get_flag(row, "final") ? "is given up" : "is not on disk yet", reason);

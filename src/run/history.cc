@@ -20,7 +20,9 @@ double time_of(const Json& row) {
 }  // namespace
 
 void History::set_message(std::string message) {
-  pulse.message = warning_.empty() ? std::move(message) : message + " · " + warning_;
+  pulse.message = std::move(message);
+  for (const std::string* more : {&unheard_, &warning_})
+    if (!more->empty()) pulse.message += " · " + *more;
 }
 
 void History::apply_progress(const Json& row) {
@@ -89,6 +91,7 @@ void History::apply(const Json& row) {
     resumed_from.reset();
     reported_ = false;
     non_finite_.clear();
+    unheard_.clear();
     pulse.status = TrainingState::running;
     set_message(attempt <= 1 ? "Starting…" : fmt::format("attempt {}: starting…", attempt));
     stamp();
@@ -115,6 +118,10 @@ void History::apply(const Json& row) {
     warning_.clear();
   } else if (kind == "checkpoint_interval") {
     checkpoint_interval = get_finite(row, "seconds").value_or(0);
+  } else if (kind == "package_failed") {
+    unheard_ = "nothing is reported or saved any more: " + get_text(row, "reason", "unknown");
+    set_message(fmt::format("step {}", step));
+    stamp();
   } else if (kind == "persist_failed") {
     warning_ = fmt::format("checkpoint of step {} {}: {}", get_unsigned(row, "step").value_or(0),
                            get_flag(row, "final") ? "is given up" : "is not on disk yet",

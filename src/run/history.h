@@ -12,6 +12,7 @@
 //   recovered {phase}                    it got on after all
 //   committed {step, bytes, ms}          a checkpoint is durable
 //   persist_failed {step, reason, final?}   it could not be written; unless final, it is tried again
+//   package_failed {rank, reason}        from here on the trainer reports and saves nothing
 //   checkpoint_interval {seconds}        checkpoints.every: auto has settled on it
 //   spare {state, reason?}               warm standby: starting, ready, used, died, or off and why
 //   waiting {reason, delay, next, budget}   back-off before the next attempt
@@ -60,6 +61,7 @@ struct History {
   void set_message(std::string message);
 
   std::string warning_;     // stays behind the message until its cause is gone
+  std::string unheard_;     // the same; why this attempt reports and saves nothing
   std::string non_finite_;  // in the message's place, until a finite loss is reported
   uint64_t first_step_ = 0;
   double first_time_ = 0;

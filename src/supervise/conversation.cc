@@ -146,6 +146,12 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
   if (type == "restored") note_sharded(client.hello.rank, get_flag(message, "sharded"));
   if (type == "restore_failed")
     return violate(get_text(message, "reason", "the checkpoint does not fit this script"));
+  if (type == "silent") {
+    record("package_failed",
+           {{"rank", client.hello.rank}, {"reason", get_text(message, "reason", "unknown")}});
+    if (client.hello.rank == 0) hang_watch_.stall().disconnected(loop_.now());
+    return;
+  }
   if (client.hello.rank != 0) return;  // one rank speaks for the run
   if (type == "progress") {
     on_progress(message);
@@ -184,8 +190,6 @@ void Supervisor::on_message(const TrainerServer::Client& client, const Json& mes
     record("finishing", {{"step", get_unsigned(message, "step").value_or(0)}});
   } else if (type == "bye") {
     hang_watch_.stall().ends(StallWatch::kFirstTime, loop_.now());
-  } else if (type == "silent") {
-    hang_watch_.stall().disconnected(loop_.now());
   } else if (type == "stopping") {
     now_.last_step = std::max(now_.last_step, get_unsigned(message, "step").value_or(0));
     now_.stop_asked = true;

@@ -168,12 +168,13 @@ T Run::Session::guarded(const char* what, T otherwise, Work work) {
   } catch (const std::exception& error) {
     if (resume_) refuse(std::string("cannot be put back: ") + error.what());
     active_ = false;
+    const std::string reason = std::string(what) + " failed (" + error.what() + ")";
     try {
-      link_.send({{"type", "silent"}});
+      link_.send({{"type", "silent"}, {"reason", reason.substr(0, 500)}});
     } catch (const std::exception&) {
     }
-    std::fprintf(stderr, "bitctl: %s failed (%s); from here on this run is supervised by its exit alone\n",
-                 what, error.what());
+    std::fprintf(stderr, "bitctl: %s; from here on this run is supervised by its exit alone\n",
+                 reason.c_str());
   }
   return otherwise;
 }

@@ -118,6 +118,10 @@ def test_a_package_that_falls_silent_is_no_hang(start, tmp_path):
     run = start("train", stuck(tmp_path, "silences", "--steps", 180, watchdog={}), "--name", "automatic")
     assert run.wait() == 75, run.text()
     assert not run.events("suspected") and len(run.events("spawned")) == 1
+    failed = run.events("package_failed")[-1]
+    assert failed["rank"] == 0 and failed["reason"].startswith("checkpoint failed (RuntimeError: checkpoint() before restore()")
+    assert "nothing is reported or saved any more" in run.text()
+    assert run.pulse()["message"].endswith(" · nothing is reported or saved any more: " + failed["reason"])
 
 
 def test_work_that_is_declared_while_nobody_listens_may_take_its_time(start, tmp_path):

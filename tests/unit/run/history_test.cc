@@ -153,19 +153,9 @@ TEST(History, TheRateIsThatOfThisAttempt) {
 // Any row with anything in its fields: never a crash, and PULSE stays within its rules.
 TEST(History, AnyRowIsSurvived) {
   const std::vector<Json> values = {nullptr, true, -1, 1e300, "text", Json::array(), Json::object(), 3, -0.5};
-  const std::vector<std::string> kinds = {"supervising",
-                                          "spawned",
-                                          "resumed",
-                                          "progress",
-                                          "committed",
-                                          "persist_failed",
-                                          "waiting",
-                                          "stopped",
-                                          "finished",
-                                          "failed",
-                                          "restamped",
-                                          "checkpoint_interval",
-                                          "?"};
+  const std::vector<std::string> kinds = {
+      "supervising", "spawned",  "resumed", "progress",  "committed",           "persist_failed", "waiting",
+      "stopped",     "finished", "failed",  "restamped", "checkpoint_interval", "package_failed", "?"};
   for (const auto& kind : kinds)
     for (const Json& a : values)
       for (const char* key : {"t", "step", "total_steps", "epoch", "total_epochs", "loss", "reason", "delay",
