@@ -83,7 +83,7 @@ def piece_of_torch(name, tensor):
     if dtype is None or tensor.layout is not torch_module().strided or tensor.is_quantized:
         raise TypeError("%s: a %s tensor (%s) cannot be saved" % (name, tensor.dtype, tensor.layout))
     if is_distributed(tensor):
-        raise TypeError("%s: each rank holds a part of it; call run.restore(…, sharded=True)" % name)
+        raise TypeError("%s: each rank holds a part of it; run.restore(…, sharded=True) saves it" % name)
     tensor = tensor.detach()
     nbytes = tensor.numel() * tensor.element_size()
     plain = tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()

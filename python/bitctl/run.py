@@ -303,7 +303,7 @@ class Run:
 
     @_guarded(0)
     def restore(
-        self, model=None, optimizer=None, scheduler=None, scaler=None, data=None, tokenizer=None, side=None, sharded=False, **more
+        self, model=None, optimizer=None, scheduler=None, scaler=None, data=None, tokenizer=None, side=None, sharded=None, **more
     ):  # fmt: skip
         """Registers what a checkpoint holds and puts the newest one back. Returns the steps it had completed, 0 when fresh.
 
@@ -312,15 +312,18 @@ class Run:
 
         Of several ranks every one calls it. Rank 0 saves all that it registers. The others are replicas of it: those that call
         checkpoint(), at the same steps, save their random generators and `data`, and get the rest from rank 0.
-        `sharded=True`: every rank's objects hold a part of their own, and are saved and put back whole.
+        `sharded=True`: every rank's objects hold a part of their own, and are saved and put back whole; without a word
+        where parameters are DTensors (FSDP's fully_shard).
         """
         objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler, "data": data}
         objects.update(more)
         self._objects = {name: value for name, value in objects.items() if value is not None}
-        self._is_sharded = bool(sharded) and self._world_size > 1
+        parts = snapshot.holds_parts(self._objects.values())
+        self._is_sharded = bool(parts if sharded is None else sharded) and self._world_size > 1
         saves_all = self._rank == 0 or self._is_sharded
         self._saved = {name: value for name, value in self._objects.items() if saves_all or name == "data"}
-        self._collector = snapshot.Collector(snapshot.file_names(self._rank, saves_all, self._is_sharded))
+        names = snapshot.file_names(self._rank, saves_all, self._is_sharded)
+        self._collector = snapshot.Collector(names, parts and (self._is_sharded or self._world_size == 1))
         step = self._put_back() if self._resume is not None else 0
         if self._rank == 0:
             self._write_side_files(model, tokenizer, side)

@@ -14,6 +14,19 @@ MODEL_FILE = "model.safetensors"
 TRAINING_FILE = "training.safetensors"
 
 
+def holds_parts(objects):
+    """Whether a parameter of one of them is a DTensor."""
+    torch = torch_module()
+    for value in objects:
+        if torch is not None and isinstance(value, torch.nn.Module):
+            parameters = value.parameters()
+        else:
+            parameters = (p for group in getattr(value, "param_groups", ()) for p in group["params"])
+        if any(map(_tensors.is_distributed, parameters)):
+            return True
+    return False
+
+
 def file_names(rank, has_model, is_sharded):
     """The files in which a rank saves what is its own."""
     training = TRAINING_FILE if rank == 0 else "training-rank-%d.safetensors" % rank
@@ -39,11 +52,11 @@ def _keeps_variables(model):
     return torch is not None and getattr(model.state_dict, "__func__", None) is torch.nn.Module.state_dict
 
 
-def model_table(model, trained=None, file=MODEL_FILE):
+def model_table(model, trained=None, file=MODEL_FILE, parts=False):
     """The state_dict under its own names.
 
     `trained`: names of parameters that have been trainable once, kept up here; they never count as frozen again, since what
-    is frozen now and then (a GAN's other half) would change its place each time. None: the table is of this rank's parts.
+    is frozen now and then (a GAN's other half) would change its place each time. `parts`: of each DTensor what this process holds.
     """
     torch = torch_module()
     keeps_variables = _keeps_variables(model)
@@ -51,7 +64,7 @@ def model_table(model, trained=None, file=MODEL_FILE):
     state = {k: v for k, v in state.items() if torch is not None and isinstance(v, torch.Tensor)}
     names, tensors = list(state), list(state.values())
     tied = frozenset(getattr(model, "_tied_weights_keys", None) or ())
-    if trained is None:
+    if parts:
         tensors = _tensors.local_parts(tensors)
     if not keeps_variables or trained is None:
         return Table(file, names, tensors, lambda: names, tied)
@@ -130,9 +143,11 @@ class Snapshot:
 class Collector:
     """Makes snapshots of the same objects, and keeps the plan of the last one."""
 
-    def __init__(self, files=(MODEL_FILE, TRAINING_FILE)):
-        """`files`: the model's, where it is saved, and the one for all the rest."""
+    def __init__(self, files=(MODEL_FILE, TRAINING_FILE), parts=False):
+        """`files`: the model's, where it is saved, and the one for all the rest. `parts`: of each DTensor what this process
+        holds; else one is refused."""
         self._files = files
+        self._parts = parts
         self._plan = None
         self._model_headers = []
         self._trained = set() if files[0] == MODEL_FILE else None  # names of the model's parameters
@@ -145,7 +160,7 @@ class Collector:
         model = unwrap(objects["model"]) if objects.get("model") is not None else None
         tables, loose, states = [], [], {}
         if model is not None:
-            tables.append(model_table(model, self._trained, self._files[0]))
+            tables.append(model_table(model, self._trained, self._files[0], self._parts))
         for name, value in objects.items():
             if name != "model" and value is not None:
                 states[name] = self._collect_object(name, value, model, tables, loose)
@@ -168,7 +183,7 @@ class Collector:
         """JSON for its state; the tensors go to `tables` or to `loose`."""
         prefix = {"optimizer": "optim"}.get(name, name)
         state = value.state_dict()
-        if self._trained is None:
+        if self._parts:
             state = _tensors.local_parts(state)
         if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
             return _tensors.pack(state, prefix, loose)

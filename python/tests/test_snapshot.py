@@ -20,8 +20,8 @@ def collect(objects, facts):
     return snapshot.Collector().collect(objects, facts)
 
 
-def take(local_arena, objects, step=1, facts=None):
-    taken = collect(objects, facts or {"step": step, "metrics": {}})
+def take(local_arena, objects, step=1, facts=None, collector=None):
+    taken = (collector or snapshot.Collector()).collect(objects, facts or {"step": step, "metrics": {}})
     arena = local_arena.arena(taken.regions())
     assert arena.holds(taken.needs())
     slot = arena.begin(step, 1)

@@ -41,7 +41,7 @@ def train(mode):
     order = bitctl.Shuffle(64, seed=rank)
     torch.manual_seed(100 + rank)  # each rank draws for itself
     run = bitctl.init()
-    start = run.restore(model=trained, optimizer=optimizer, data=order, sharded=sharded, **more)
+    start = run.restore(model=trained, optimizer=optimizer, data=order, sharded=None if mode == "fsdp" else sharded, **more)
     with open(out / ("starts-%d" % rank), "a") as log:
         log.write("%d\n" % start)
     for step in range(start + 1, steps + 1):
