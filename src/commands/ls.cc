@@ -25,7 +25,7 @@ std::string progress_of(const History& history) {
 }
 
 std::string loss_of(const History& history) {
-  return history.step > 0 || history.pulse.epoch > 0 ? fmt::format("{:.4f}", history.pulse.loss) : "-";
+  return history.has_loss ? fmt::format("{:.4f}", history.pulse.loss) : "-";
 }
 
 Json summary(const RunFolder& folder, const History& history) {

@@ -90,7 +90,7 @@ std::string describe(const Json& row, const History& history) {
 
 std::string describe_progress(const History& history) {
   std::string text = history.pulse.message;
-  text += fmt::format(" · loss {:.4f}", history.pulse.loss);
+  if (history.has_loss) text += fmt::format(" · loss {:.4f}", history.pulse.loss);
   if (const double rate = history.steps_per_second(); rate > 0) text += fmt::format(" · {:.3g} step/s", rate);
   if (const auto left = history.seconds_left()) text += " · ETA " + format_duration(from_seconds(*left));
   return text;

@@ -46,8 +46,10 @@ void History::apply_progress(const Json& row) {
     pulse.epoch = static_cast<double>(step) / static_cast<double>(total_steps);
     pulse.total_epochs = 1;
   }
-  if (const auto loss = row.find("loss"); loss != row.end() && loss->is_object())
+  if (const auto loss = row.find("loss"); loss != row.end() && loss->is_object()) {
     pulse.loss = get_finite(*loss, "last").value_or(pulse.loss);
+    has_loss = true;
+  }
   std::string message = get_text(row, "message", "");
   if (message.empty()) {
     message = total_steps > 0 ? fmt::format("step {}/{}", step, total_steps) : fmt::format("step {}", step);
@@ -151,7 +153,7 @@ void History::apply(const Json& row) {
     if (pulse.total_epochs > 0) pulse.epoch = pulse.total_epochs;
     const std::string took = format_duration(from_seconds(get_finite(row, "seconds").value_or(0)));
     set_message(!non_finite_.empty() ? fmt::format("finished in {}; {}", took, non_finite_)
-                : step > 0           ? fmt::format("finished in {}, final loss {:.4f}", took, pulse.loss)
+                : has_loss           ? fmt::format("finished in {}, final loss {:.4f}", took, pulse.loss)
                                      : "finished in " + took);
     stamp();
   } else if (kind == "failed") {

@@ -39,6 +39,7 @@ struct History {
   uint64_t step = 0;
   uint64_t total_steps = 0;
   double lr = 0;
+  bool has_loss = false;                    // one was reported; pulse.loss is 0 until then
   double started = 0;                       // Unix seconds of the first row
   std::optional<uint64_t> checkpoint_step;  // newest durable one
   std::optional<uint64_t> resumed_from;     // by this attempt

@@ -73,6 +73,22 @@ TEST(History, ANaNIsSaidUntilAFiniteLossComes) {
             "finished in 1m00s, final loss 0.5000");
 }
 
+TEST(History, NoLossIsNamedWhereNoneWasReported) {
+  const Json step = {{"kind", "progress"}, {"step", 4}, {"total_steps", 9}};
+  const Json end = {{"kind", "finished"}, {"seconds", 60}};
+  EXPECT_EQ(fold({step, end}).pulse.message, "finished in 1m00s");
+  EXPECT_EQ(describe_progress(fold({step})), "step 4/9");
+}
+
+TEST(History, AFailedPackageIsSaidUntilTheNextAttempt) {
+  const Json failed = {{"kind", "package_failed"}, {"rank", 0}, {"reason", "restore failed (E)"}};
+  const Json step = {{"kind", "progress"}, {"step", 4}};
+  const std::string said = "step 4 · nothing is reported or saved any more: restore failed (E)";
+  EXPECT_EQ(fold({step, failed}).pulse.message, said);
+  EXPECT_EQ(fold({step, failed, {{"kind", "committed"}, {"step", 3}}, step}).pulse.message, said);
+  EXPECT_EQ(fold({failed, {{"kind", "spawned"}}, step}).pulse.message, "step 4");
+}
+
 TEST(History, TimesThatNoClockShows) {
   const auto stamped = [](Json stamp) {
     return fold({{{"kind", "progress"}, {"step", 1}, {"t", 5.0}, {"stamp", std::move(stamp)}}})
