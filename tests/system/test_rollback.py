@@ -65,6 +65,22 @@ def test_snapshots_of_before_go_to_the_disk_first(start, tmp_path):
     assert run.wait() == 0, run.text()
 
 
+def test_nothing_is_taken_after_a_loss_that_is_not_finite(start, tmp_path):
+    """It would push a good one out of its slot, while nobody is there who could stop the trainer."""
+    go = tmp_path / "go"
+    config, steps = poisoned(tmp_path, "--seed", 0, "--wait", go)
+    run = start("train", config)
+    run.wait_event("committed", step=2)
+    run.process.send_signal(signal.SIGSTOP)
+    go.touch()
+    runs.wait_for(lambda: steps()[-1][1] == "14", "steps with weights that are NaN")
+    run.process.send_signal(signal.SIGCONT)
+    assert run.wait_event("rolled_back")["step"] == 6
+    assert run.wait() == 0, run.text()
+    taken = [line.split() for line in (tmp_path / "steps.txt.taken").read_text().splitlines()]
+    assert max(int(step) for attempt, step in taken if attempt == "1") == 6
+
+
 def test_a_writer_that_dies_is_asked_again(start, tmp_path):
     run, writer = stopped_writer_at_a_roll_back(start, tmp_path)
     os.kill(writer, signal.SIGKILL)

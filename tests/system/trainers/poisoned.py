@@ -19,7 +19,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("steps", type=int)
 parser.add_argument("--no-data", action="store_true")
 parser.add_argument("--raise", dest="raises", action="store_true", help="what careful scripts do")
-parser.add_argument("--log")
+parser.add_argument("--log", help="a line for every step; FILE.taken: for every snapshot")
 parser.add_argument("--wait")
 parser.add_argument("--seed", type=int, default=1, help="0: the poison is in the 7th step, 1: in the 3rd")
 args = parser.parse_args()
@@ -44,7 +44,9 @@ for step in range(start + 1, args.steps + 1):
     run.progress(step=step, total_steps=args.steps, loss=loss)
     if args.raises and not torch.isfinite(loss):
         raise FloatingPointError("the loss is %s" % loss)
-    run.checkpoint(step)
+    if run.checkpoint(step) == "taken" and args.log:
+        with open(args.log + ".taken", "a") as log:
+            log.write("%s %d\n" % (os.environ["BITCTL_ATTEMPT"], step))
     time.sleep(0.05)
     while args.wait and step == 2 and not os.path.exists(args.wait):
         time.sleep(0.01)
