@@ -54,7 +54,8 @@ std::vector<CrashCase> save_cases(size_t elements = 1500);
 // The first N calls of the case, a kill, and then what the next writer does: a sweep, and the same save
 // again.
 std::vector<CrashCase> killed_and_saved_again(const CrashCase& crash_case, size_t every = 1);
-// The same saves with the Nth call failing, N = 1, 2, …
+// The same saves with the Nth call failing, N = 1, 2, …; each fsync and rename, and every so many-th of the
+// others.
 std::vector<CrashCase> failing_cases(int error, int every = 1);
 
 // The protocols that are known to be wrong.
