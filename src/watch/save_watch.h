@@ -1,4 +1,5 @@
-// Whether a snapshot stays in memory longer than a save takes: the disk, or the writer, does not answer. Pure.
+// Whether a snapshot stays in memory longer than a save takes: the disk, or the writer, does not answer.
+// Pure.
 #pragma once
 
 #include <algorithm>

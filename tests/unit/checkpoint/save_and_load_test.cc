@@ -161,8 +161,7 @@ TEST_F(LoadStep, ReadsThroughThePageCacheWhatCannotBeReadPastIt) {
   std::vector<char> odd(layout_.slot_bytes() + 4096);
   char* memory = odd.data() + 1;
   const Fd file(::open((step_.path + "/" + kModelFile).c_str(), O_RDONLY | O_DIRECT));
-  if (!file || ::pread(file.get(), memory, 4096, 0) >= 0)
-    GTEST_SKIP() << "this file system refuses nothing";
+  if (!file || ::pread(file.get(), memory, 4096, 0) >= 0) GTEST_SKIP() << "this file system refuses nothing";
   ASSERT_EQ(errno, EINVAL);
   ASSERT_TRUE(load_step(step_, manifest_, layout_, memory, &slot_));
   const std::string bytes = read_text(step_.path + "/" + kModelFile);
