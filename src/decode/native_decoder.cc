@@ -263,26 +263,24 @@ class NativeDecoder : public Decoder {
 
 }  // namespace
 
-Result<std::unique_ptr<Decoder>> open_native_decoder(std::string_view config_json, ModelWeights weights,
+Result<std::unique_ptr<Decoder>> open_native_decoder(ModelConfig config, ModelWeights weights,
                                                      const NativeDecoderOptions& options) {
-  auto config = parse_model_config(config_json);
-  if (!config) return tl::unexpected(config.error());
-  const int64_t context = options.max_context != 0 ? options.max_context : config->max_position_embeddings;
-  if (context < 1 || context > config->max_position_embeddings)
+  const int64_t context = options.max_context != 0 ? options.max_context : config.max_position_embeddings;
+  if (context < 1 || context > config.max_position_embeddings)
     return fail(ErrorKind::invalid, fmt::format("max_context {} is not within the model's {}", context,
-                                                config->max_position_embeddings));
-  auto collected = collect_native_weights(*config, std::move(weights));
+                                                config.max_position_embeddings));
+  auto collected = collect_native_weights(config, std::move(weights));
   if (!collected) return tl::unexpected(collected.error());
-  auto cache = NativeKvCache::reserve({.layers = config->layers.size(),
-                                       .kv_heads = static_cast<size_t>(config->kv_heads),
+  auto cache = NativeKvCache::reserve({.layers = config.layers.size(),
+                                       .kv_heads = static_cast<size_t>(config.kv_heads),
                                        .positions = static_cast<size_t>(context),
-                                       .head_dim = static_cast<size_t>(config->head_dim),
+                                       .head_dim = static_cast<size_t>(config.head_dim),
                                        .is_bf16 = collected->dtype != "F32"});
   if (!cache) return tl::unexpected(cache.error());
   const int threads = options.threads != 0
                           ? options.threads
                           : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  return std::make_unique<NativeDecoder>(std::move(*config), std::move(*collected), std::move(*cache),
+  return std::make_unique<NativeDecoder>(std::move(config), std::move(*collected), std::move(*cache),
                                          threads);
 }
 

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <memory>
-#include <string_view>
 
 #include "base/result.h"
 #include "decode/decoder.h"
 #include "decode/model_weights.h"
+#include "model/model_config.h"
 
 namespace bitctl {
 
@@ -15,11 +15,11 @@ struct NativeDecoderOptions {
   int64_t max_context = 0;  // positions; 0: the model's own limit
 };
 
-// `config_json` is the text of the model's config.json. The decoder keeps `weights` and computes on their
-// memory, in float32. Keys and values are cached in float32 for float32 weights, else in bf16. Error::invalid
-// names what is not implemented or does not fit. Blocks for as long as a few page faults take; float latents
-// that have to be quantized and GPT-2's transposed matrices are read whole.
-Result<std::unique_ptr<Decoder>> open_native_decoder(std::string_view config_json, ModelWeights weights,
+// The decoder keeps `weights` and computes on their memory, in float32. Keys and values are cached in float32
+// for float32 weights, else in bf16. Error::invalid names what is not implemented or does not fit. Blocks for
+// as long as a few page faults take; float latents that have to be quantized and GPT-2's transposed matrices
+// are read whole.
+Result<std::unique_ptr<Decoder>> open_native_decoder(ModelConfig config, ModelWeights weights,
                                                      const NativeDecoderOptions& options = {});
 
 }  // namespace bitctl

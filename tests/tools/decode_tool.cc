@@ -65,9 +65,12 @@ bool parse(int argc, char** argv, Arguments& to) {
 
 Result<std::unique_ptr<Decoder>> open_decoder(const Arguments& arguments, const std::string& config,
                                               ModelWeights weights, Json& about) {
-  if (arguments.native)
-    return open_native_decoder(config, std::move(weights),
+  if (arguments.native) {
+    auto parsed = parse_model_config(config);
+    if (!parsed) return forward(std::move(parsed));
+    return open_native_decoder(std::move(*parsed), std::move(weights),
                                {arguments.decoder.threads, arguments.decoder.max_context});
+  }
   const Mono start = std::chrono::steady_clock::now();
   const auto engine = load_engine(arguments.engine);
   if (!engine) return tl::unexpected(engine.error());
