@@ -34,7 +34,7 @@ __attribute__((target("avx512f"))) uint64_t read_all(const char* from, size_t by
   for (size_t at = 0; at + sizeof sums <= bytes; at += sizeof sums)
     for (size_t i = 0; i < 8; ++i)
       sums[i] = _mm512_xor_si512(sums[i], _mm512_loadu_si512(from + at + i * sizeof(__m512i)));
-  uint64_t words[sizeof sums / sizeof(uint64_t)], all = 0;
+  uint64_t words[64], all = 0;
   std::memcpy(words, sums, sizeof words);
   for (const uint64_t word : words) all ^= word;
   return all;
@@ -49,7 +49,7 @@ __attribute__((target("avx512f,avx512bf16"))) float dpbf16_row(const uint16_t* w
       sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)_mm512_loadu_si512(w + c + i * 32),
                                  (__m512bh)_mm512_loadu_si512(x + c + i * 32));
     }
-  float lanes[sizeof sums / sizeof(float)], sum = 0;
+  float lanes[32], sum = 0;
   std::memcpy(lanes, sums, sizeof lanes);
   for (const float lane : lanes) sum += lane;
   return sum;
