@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <span>
 
+#include "kernels/isa.h"
 #include "kernels/matrix.h"
 #include "kernels/pool.h"
 
@@ -15,10 +16,14 @@ struct Product {
   float* y = nullptr;
 };
 
-// All products of one input: x is row-major [tokens, columns], the same columns in each. The sums are float32
-// (ternary: exact integers of x as 8-bit integers with one scale a token, as BitNet has it). A result does
-// not depend on the number of threads.
-void matmul(Pool& pool, std::span<const Product> products, const float* x, size_t tokens);
+// All products of one input: x is row-major [tokens, columns], the same columns in each; w.data need not be
+// aligned. Sums of floats are float32 with x as it is; their order depends on nothing but the number of
+// columns, so a result is the same for any number of threads, tokens and products beside it, and with avx2
+// and avx512. Ternary: x becomes 8-bit integers with one scale a token, as BitNet has it, and the sums are
+// exact; a token that is not finite gives NaN. Denormal floats count as zero. Allocates nothing once it has
+// seen its largest input.
+void matmul(Pool& pool, std::span<const Product> products, const float* x, size_t tokens,
+            Isa isa = default_isa());
 
 // One row of weights as floats, scaled: an embedding. Not for ternary.
 void read_row(const Matrix& w, size_t row, float* to);

@@ -11,13 +11,13 @@ struct Matrix {
     bf16,
     f16,
     int8,     // row r stands for data[r, …] · scales[r]
-    ternary,  // BitNet's packing: bits 2k and 2k + 1 of byte [r, c] are 1 + the value at [r + k · rows / 4,
-              // c]
+    ternary,  // BitNet's packing, rows a multiple of 4: bits 2k and 2k + 1 of byte [r, c] are 1 + the value
+              // at [r + k · rows / 4, c]
   };
   Type type = Type::f32;
   size_t rows = 0;
   size_t columns = 0;
-  const void* data = nullptr;     // row-major, borrowed; ternary: [rows / 4, columns] bytes
+  const void* data = nullptr;  // row-major, borrowed, aligned for nothing; ternary: [rows / 4, columns] bytes
   const float* scales = nullptr;  // int8: one a row; ternary: one, by which the sums are multiplied
 };
 
