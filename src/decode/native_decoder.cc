@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <optional>
 #include <thread>
 
 #include "decode/native_kv_cache.h"
 #include "decode/native_layers.h"
 #include "decode/native_weights.h"
+#include "kernels/isa.h"
 #include "kernels/matmul.h"
 #include "kernels/pool.h"
 #include "safetensors/element.h"
@@ -269,13 +272,16 @@ Result<std::unique_ptr<Decoder>> open_native_decoder(ModelConfig config, ModelWe
   if (context < 1 || context > config.max_position_embeddings)
     return fail(ErrorKind::invalid, fmt::format("max_context {} is not within the model's {}", context,
                                                 config.max_position_embeddings));
+  const char* isa = std::getenv("BITCTL_ISA");
+  const auto wanted = isa != nullptr ? std::optional<std::string_view>(isa) : std::nullopt;
+  if (const auto chosen = choose_isa(wanted, machine_isa()); !chosen) return tl::unexpected(chosen.error());
   auto collected = collect_native_weights(config, std::move(weights));
   if (!collected) return tl::unexpected(collected.error());
   auto cache = NativeKvCache::reserve({.layers = config.layers.size(),
                                        .kv_heads = static_cast<size_t>(config.kv_heads),
                                        .positions = static_cast<size_t>(context),
                                        .head_dim = static_cast<size_t>(config.head_dim),
-                                       .is_bf16 = collected->dtype != "F32"});
+                                       .is_bf16 = collected->dtype == "BF16"});
   if (!cache) return tl::unexpected(cache.error());
   const int threads = options.threads != 0
                           ? options.threads
