@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "decode/lanes.h"
+#include "kernels/isa.h"
 
 namespace bitctl {
 namespace {
@@ -110,9 +111,7 @@ void sigmoid_gate(std::span<float> gate, const float* up, Steepness steepness) {
   for (; i < gate.size(); ++i) gate[i] = gated(Floats{} + gate[i], up != nullptr ? Floats{} + up[i] : one)[0];
 }
 
-}  // namespace
-
-void normalize(std::span<const float> x, const NativeNorm& norm, float eps, float* to) {
+void normalize_by_lanes(std::span<const float> x, const NativeNorm& norm, float eps, float* to) {
   const bool centered = !norm.bias.empty();
   float mean = 0;
   if (centered) {
@@ -125,7 +124,7 @@ void normalize(std::span<const float> x, const NativeNorm& norm, float eps, floa
     for (size_t i = 0; i < x.size(); ++i) to[i] += norm.bias[i];
 }
 
-void activate(Activation activation, std::span<float> gate, const float* up) {
+void activate_by_lanes(Activation activation, std::span<float> gate, const float* up) {
   switch (activation) {
     case Activation::silu:
       return sigmoid_gate(gate, up, [](Floats x) { return x; });
@@ -141,6 +140,64 @@ void activate(Activation activation, std::span<float> gate, const float* up) {
   }
 }
 
+void attend_by_lanes(const AttentionRows& rows, const float* queries, size_t heads, float scale,
+                     float softcap, float* to) {
+  for (size_t head = 0; head < heads; head += kHeadsATime) {
+    const float* some = queries + head * rows.head_dim;
+    const size_t count = std::min(kHeadsATime, heads - head);
+    if (rows.is_bf16)
+      attend_to<uint16_t>(rows, some, count, scale, softcap, to + head * rows.head_dim);
+    else
+      attend_to<float>(rows, some, count, scale, softcap, to + head * rows.head_dim);
+  }
+}
+
+// The same code for each level of instructions: everything it calls is drawn into these.
+struct Level {
+  decltype(&normalize_by_lanes) normalize;
+  decltype(&activate_by_lanes) activate;
+  decltype(&attend_by_lanes) attend;
+};
+
+#define BITCTL_LEVEL(name, target_options)                                                                  \
+  [[gnu::flatten, gnu::target(target_options)]] void normalize_##name(                                      \
+      std::span<const float> x, const NativeNorm& norm, float eps, float* to) {                             \
+    normalize_by_lanes(x, norm, eps, to);                                                                   \
+  }                                                                                                         \
+  [[gnu::flatten, gnu::target(target_options)]] void activate_##name(                                       \
+      Activation activation, std::span<float> gate, const float* up) {                                      \
+    activate_by_lanes(activation, gate, up);                                                                \
+  }                                                                                                         \
+  [[gnu::flatten, gnu::target(target_options)]] void attend_##name(const AttentionRows& rows,               \
+                                                                   const float* queries, size_t heads,      \
+                                                                   float scale, float softcap, float* to) { \
+    attend_by_lanes(rows, queries, heads, scale, softcap, to);                                              \
+  }
+BITCTL_LEVEL(avx2, "avx2")
+BITCTL_LEVEL(avx512, "avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#undef BITCTL_LEVEL
+
+Level level_of(Isa isa) {
+  if (isa == Isa::avx512) return {normalize_avx512, activate_avx512, attend_avx512};
+  if (isa == Isa::avx2) return {normalize_avx2, activate_avx2, attend_avx2};
+  return {normalize_by_lanes, activate_by_lanes, attend_by_lanes};
+}
+
+const Level& level() {
+  static const Level chosen = level_of(default_isa());
+  return chosen;
+}
+
+}  // namespace
+
+void normalize(std::span<const float> x, const NativeNorm& norm, float eps, float* to) {
+  level().normalize(x, norm, eps, to);
+}
+
+void activate(Activation activation, std::span<float> gate, const float* up) {
+  level().activate(activation, gate, up);
+}
+
 void rotate(float* head, std::span<const float> cosines, std::span<const float> sines) {
   const size_t pairs = cosines.size();
   for (size_t i = 0; i < pairs; ++i) {
@@ -152,11 +209,7 @@ void rotate(float* head, std::span<const float> cosines, std::span<const float> 
 
 void attend(const AttentionRows& rows, const float* queries, size_t heads, float scale, float softcap,
             float* to) {
-  for (size_t head = 0; head < heads; head += kHeadsATime) {
-    const auto some = rows.is_bf16 ? attend_to<uint16_t> : attend_to<float>;
-    some(rows, queries + head * rows.head_dim, std::min(kHeadsATime, heads - head), scale, softcap,
-         to + head * rows.head_dim);
-  }
+  level().attend(rows, queries, heads, scale, softcap, to);
 }
 
 }  // namespace bitctl
