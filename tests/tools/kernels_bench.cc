@@ -2,7 +2,8 @@
 //
 //   kernels_bench MEBIBYTES COLUMNS
 //
-// Then a command a line; each answers with one line of JSON, the seconds it took:
+// Then a command a line; each answers with one line of JSON, the seconds it took by the clock and of all
+// processors:
 //   probe THREADS                          every byte read once, by plain vector loads
 //   multiply TYPE ISA THREADS TOKENS       every weight used once: f32, bf16, f16, int8, ternary, or dpbf16:
 //                                          bf16 with the activations rounded to it, by vdpbf16ps (one token)
@@ -10,8 +11,8 @@
 #include <fmt/format.h>
 #include <immintrin.h>
 #include <sys/mman.h>
+#include <time.h>
 
-#include <chrono>
 #include <cstring>
 #include <iostream>
 #include <map>
@@ -132,13 +133,19 @@ class Bench {
     });
   }
 
+  static double seconds(clockid_t clock) {
+    timespec now{};
+    ::clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+  }
+
   template <class Work>
   std::string timed(Work&& work) {
     if (pool_.threads() != threads_) pool_.set_threads(threads_);
-    const auto begun = std::chrono::steady_clock::now();
+    const double cpu = seconds(CLOCK_PROCESS_CPUTIME_ID), wall = seconds(CLOCK_MONOTONIC);
     work();
-    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begun;
-    return fmt::format(R"({{"wall": {:.9f}}})", wall.count());
+    return fmt::format(R"({{"wall": {:.9f}, "cpu": {:.9f}}})", seconds(CLOCK_MONOTONIC) - wall,
+                       seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
   }
 
   const size_t bytes_, columns_;
