@@ -45,11 +45,9 @@ __attribute__((target("avx512f,avx512bf16"))) float dpbf16_row(const uint16_t* w
                                                                size_t columns) {
   __m512 sums[2] = {};
   for (size_t c = 0; c + 64 <= columns; c += 64)
-    for (size_t i = 0; i < 2; ++i) {
-      __builtin_prefetch(w + c + i * 32 + 1024);
+    for (size_t i = 0; i < 2; ++i)
       sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)_mm512_loadu_si512(w + c + i * 32),
                                  (__m512bh)_mm512_loadu_si512(x + c + i * 32));
-    }
   float lanes[32], sum = 0;
   std::memcpy(lanes, sums, sizeof lanes);
   for (const float lane : lanes) sum += lane;
