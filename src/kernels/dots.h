@@ -13,8 +13,9 @@
 namespace bitctl {
 
 inline constexpr size_t kSumLanes = 32;
-// Far enough ahead for the memory, near enough for the first-level cache.
-inline constexpr size_t kPrefetchBytes = 2048;
+// The loops over floats are so short that the processor itself looks far enough ahead: prefetches only slowed
+// them. Those over packed weights do more by the byte.
+inline constexpr size_t kPackedPrefetchBytes = 512;
 
 struct F32 {
   static constexpr size_t kBytes = 4;
@@ -34,14 +35,19 @@ struct Dots {
   static constexpr size_t kVectors = kSumLanes / V::kLanes;
   typename V::Floats sums[R][T][kVectors];
 
-  // kSumLanes columns of R rows and T tokens, `row` bytes and `token` floats apart.
+  // kSumLanes columns of R rows and T tokens, `row` bytes and `token` floats apart. Unrolled, or the sums
+  // would lie in memory.
   __attribute__((always_inline)) void add(const unsigned char* w, size_t row, const float* x, size_t token) {
+#pragma GCC unroll 16
     for (size_t v = 0; v < kVectors; ++v) {
       typename V::Floats weights[R];
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r)
         weights[r] = V::load(Weight(), w + r * row + v * V::kLanes * Weight::kBytes);
+#pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
         const typename V::Floats values = V::load(F32(), x + t * token + v * V::kLanes);
+#pragma GCC unroll 16
         for (int r = 0; r < R; ++r) sums[r][t][v] = V::multiply_add(weights[r], values, sums[r][t][v]);
       }
     }
@@ -52,17 +58,15 @@ struct Dots {
 template <class V, class Weight, int R, int T>
 void dots(const unsigned char* w, const float* x, size_t columns, float (&to)[T][R]) {
   Dots<V, Weight, R, T> dots;
+#pragma GCC unroll 16
   for (auto& row : dots.sums)
+#pragma GCC unroll 16
     for (auto& token : row)
+#pragma GCC unroll 16
       for (auto& sum : token) sum = V::zero();
   const size_t row_bytes = columns * Weight::kBytes;
   const size_t whole = columns / kSumLanes * kSumLanes;
-  for (size_t c = 0; c < whole; c += kSumLanes) {
-    for (int r = 0; r < R; ++r)
-      for (size_t line = 0; line < kSumLanes * Weight::kBytes; line += 64)
-        __builtin_prefetch(w + r * row_bytes + c * Weight::kBytes + line + kPrefetchBytes);
-    dots.add(w + c * Weight::kBytes, row_bytes, x + c, columns);
-  }
+  for (size_t c = 0; c < whole; c += kSumLanes) dots.add(w + c * Weight::kBytes, row_bytes, x + c, columns);
   if (const size_t rest = columns - whole; rest > 0) {
     alignas(64) unsigned char last_weights[R][kSumLanes * Weight::kBytes] = {};
     alignas(64) float last_values[T][kSumLanes] = {};
@@ -71,7 +75,9 @@ void dots(const unsigned char* w, const float* x, size_t columns, float (&to)[T]
     for (int t = 0; t < T; ++t) memcpy(last_values[t], x + t * columns + whole, rest * sizeof(float));
     dots.add(last_weights[0], sizeof last_weights[0], last_values[0], kSumLanes);
   }
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
     for (int t = 0; t < T; ++t) to[t][r] = V::sum(dots.sums[r][t]);
 }
 
@@ -99,7 +105,7 @@ template <class V, class Weight>
 void multiply_floats(const Matrix& w, size_t begin, size_t end, const Activations& x, float* y) {
   for (size_t t = 0; t < x.tokens; t += V::kTileTokens) {
     const size_t tokens = x.tokens - t;
-    // From memory one row after the other; several at once where they are used again.
+    // What is read once is read one row after the other: several streams from memory are slower than one.
     (x.tokens <= V::kTileTokens
          ? multiply_rows<V, Weight, 1, V::kTileTokens>
          : multiply_rows<V, Weight, V::kTileRows, V::kTileTokens>)(w, begin, end, tokens,

@@ -42,32 +42,42 @@ struct Avx2 {
     const __m256i low = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
     alignas(32) unsigned char last[kBlock] = {};
     __m256i wide[T][4];
+#pragma GCC unroll 16
     for (auto& token : wide)
+#pragma GCC unroll 16
       for (__m256i& sum : token) sum = _mm256_setzero_si256();
     for (size_t c = 0; c < columns;) {
       __m256i narrow[T][4];
+#pragma GCC unroll 16
       for (auto& token : narrow)
+#pragma GCC unroll 16
         for (__m256i& sum : token) sum = _mm256_setzero_si256();
       for (const size_t end = c + kBlocks * kBlock; c < end && c < columns; c += kBlock) {
         const unsigned char* from = w + c;
         if (c + kBlock > columns) from = static_cast<unsigned char*>(memcpy(last, from, columns - c));
-        __builtin_prefetch(w + c + kPrefetchBytes);
+        __builtin_prefetch(w + c + kPackedPrefetchBytes);
         const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
         const __m256i bits[4] = {_mm256_and_si256(packed, low),
                                  _mm256_and_si256(_mm256_srli_epi16(packed, 2), low),
                                  _mm256_and_si256(_mm256_srli_epi16(packed, 4), low),
                                  _mm256_and_si256(_mm256_srli_epi16(packed, 6), low)};
+#pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
           const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + t * stride + c));
+#pragma GCC unroll 16
           for (int k = 0; k < 4; ++k)
             narrow[t][k] = _mm256_add_epi16(narrow[t][k], _mm256_maddubs_epi16(bits[k], values));
         }
       }
+#pragma GCC unroll 16
       for (int t = 0; t < T; ++t)
+#pragma GCC unroll 16
         for (int k = 0; k < 4; ++k)
           wide[t][k] = _mm256_add_epi32(wide[t][k], _mm256_madd_epi16(narrow[t][k], ones));
     }
+#pragma GCC unroll 16
     for (int t = 0; t < T; ++t)
+#pragma GCC unroll 16
       for (int k = 0; k < 4; ++k) {
         const __m256i eight = wide[t][k];
         const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));

@@ -9,9 +9,9 @@ struct Avx512 {
   using Floats = __m512;
   static constexpr size_t kLanes = 16;
   // Of 32 registers 24 hold sums.
-  static constexpr size_t kTileRows = 3;
-  static constexpr size_t kTileTokens = 4;
-  static constexpr size_t kTilePacked = 6;
+  static constexpr size_t kTileRows = 4;
+  static constexpr size_t kTileTokens = 3;
+  static constexpr size_t kTilePacked = 4;
 
   static __m512 zero() { return _mm512_setzero_ps(); }
   static __m512 load(F32, const void* from) { return _mm512_loadu_ps(from); }
@@ -43,23 +43,36 @@ struct Avx512 {
     constexpr size_t kMostColumns = size_t{1} << 16;  // 2^16 · 192 · 128 < 2^31
     const __m512i masks[4] = {_mm512_set1_epi8(3), _mm512_set1_epi8(3 << 2), _mm512_set1_epi8(3 << 4),
                               _mm512_set1_epi8(static_cast<char>(3 << 6))};
+#pragma GCC unroll 16
     for (auto& token : to)
       for (int32_t& sum : token) sum = 0;
     for (size_t c = 0; c < columns;) {
       __m512i sums[T][4];
+#pragma GCC unroll 16
       for (auto& token : sums)
+#pragma GCC unroll 16
         for (__m512i& sum : token) sum = _mm512_setzero_si512();
-      for (const size_t end = c + kMostColumns; c < end && c < columns; c += kBlock) {
-        __builtin_prefetch(w + c + kPrefetchBytes);
-        const __mmask64 there = c + kBlock <= columns ? ~__mmask64{0} : (__mmask64{1} << (columns - c)) - 1;
-        const __m512i packed = _mm512_maskz_loadu_epi8(there, w + c);
+      const auto add = [&](__m512i packed) __attribute__((always_inline)) {
+#pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
           const __m512i values = _mm512_loadu_si512(x + t * stride + c);
+#pragma GCC unroll 16
           for (int k = 0; k < 4; ++k)
             sums[t][k] = _mm512_dpbusd_epi32(sums[t][k], _mm512_and_si512(packed, masks[k]), values);
         }
+      };
+      const size_t end = columns - c > kMostColumns ? c + kMostColumns : columns;
+      for (; c + kBlock <= end; c += kBlock) {
+        __builtin_prefetch(w + c + kPackedPrefetchBytes);
+        add(_mm512_loadu_si512(w + c));
       }
+      if (c < end) {
+        add(_mm512_maskz_loadu_epi8((__mmask64{1} << (end - c)) - 1, w + c));
+        c = end;
+      }
+#pragma GCC unroll 16
       for (int t = 0; t < T; ++t)
+#pragma GCC unroll 16
         for (int k = 0; k < 4; ++k) to[t][k] += _mm512_reduce_add_epi32(sums[t][k]) >> 2 * k;
     }
   }

@@ -2,7 +2,8 @@
 //
 //   kernels_bench MEBIBYTES COLUMNS
 //
-// Then a command a line; each answers with one line of JSON, the seconds it took:
+// Then a command a line; each answers with one line of JSON, the seconds it took by the clock and of all
+// processors:
 //   probe THREADS                          every byte read once, by plain vector loads
 //   multiply TYPE ISA THREADS TOKENS       every weight used once: f32, bf16, f16, int8, ternary, or dpbf16:
 //                                          bf16 with the activations rounded to it, by vdpbf16ps (one token)
@@ -10,8 +11,8 @@
 #include <fmt/format.h>
 #include <immintrin.h>
 #include <sys/mman.h>
+#include <time.h>
 
-#include <chrono>
 #include <cstring>
 #include <iostream>
 #include <map>
@@ -44,11 +45,9 @@ __attribute__((target("avx512f,avx512bf16"))) float dpbf16_row(const uint16_t* w
                                                                size_t columns) {
   __m512 sums[2] = {};
   for (size_t c = 0; c + 64 <= columns; c += 64)
-    for (size_t i = 0; i < 2; ++i) {
-      __builtin_prefetch(w + c + i * 32 + 1024);
+    for (size_t i = 0; i < 2; ++i)
       sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)_mm512_loadu_si512(w + c + i * 32),
                                  (__m512bh)_mm512_loadu_si512(x + c + i * 32));
-    }
   float lanes[32], sum = 0;
   std::memcpy(lanes, sums, sizeof lanes);
   for (const float lane : lanes) sum += lane;
@@ -132,13 +131,19 @@ class Bench {
     });
   }
 
+  static double seconds(clockid_t clock) {
+    timespec now{};
+    ::clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+  }
+
   template <class Work>
   std::string timed(Work&& work) {
     if (pool_.threads() != threads_) pool_.set_threads(threads_);
-    const auto begun = std::chrono::steady_clock::now();
+    const double cpu = seconds(CLOCK_PROCESS_CPUTIME_ID), wall = seconds(CLOCK_MONOTONIC);
     work();
-    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begun;
-    return fmt::format(R"({{"wall": {:.9f}}})", wall.count());
+    return fmt::format(R"({{"wall": {:.9f}, "cpu": {:.9f}}})", seconds(CLOCK_MONOTONIC) - wall,
+                       seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
   }
 
   const size_t bytes_, columns_;
