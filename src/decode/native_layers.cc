@@ -62,17 +62,21 @@ struct Running {
   float total = 0;
 };
 
-// Scores into weights; the factor by which all earlier ones shrink comes back.
+// Scores into weights; the factor by which all earlier ones shrink comes back. There is room for whole
+// vectors.
 float weigh(float* scores, size_t count, Running& running) {
   float largest = running.largest;
   for (size_t j = 0; j < count; ++j) largest = std::max(largest, scores[j]);
   const float shrink = running.total > 0 ? std::exp(running.largest - largest) : 0;
-  std::fill(scores + count, scores + (count + kLanes - 1) / kLanes * kLanes, largest);
-  float total = running.total * shrink;
-  for (size_t j = 0; j < count; j += kLanes)
-    lanes::store(lanes::exp(lanes::load(scores + j) - largest), scores + j);
-  for (size_t j = 0; j < count; ++j) total += scores[j];
-  running = {largest, total};
+  const size_t whole = (count + kLanes - 1) / kLanes * kLanes;
+  std::fill(scores + count, scores + whole, -std::numeric_limits<float>::infinity());
+  Floats total{};
+  for (size_t j = 0; j < whole; j += kLanes) {
+    const Floats weights = lanes::exp(lanes::load(scores + j) - largest);
+    total += weights;
+    lanes::store(weights, scores + j);
+  }
+  running = {largest, running.total * shrink + lanes::sum(total)};
   return shrink;
 }
 
