@@ -17,6 +17,7 @@
 namespace bitctl {
 
 struct OpenOptions {
+  std::string engine = "native";  // or "torch"
   std::string device = "auto";
   bool map = true;  // false: read the weights into memory
   Duration lock_limit = std::chrono::seconds(30);

@@ -8,8 +8,8 @@
 
 #include "base/visible_text.h"
 #include "checkpoint/digest.h"
-#include "checkpoint/quantize.h"
 #include "safetensors/element.h"
+#include "safetensors/quantize.h"
 
 namespace bitctl {
 namespace {

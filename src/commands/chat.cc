@@ -54,6 +54,10 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   chat->add_flag("--no-wait", options->no_wait,
                  "A prompt fails with model_not_ready instead of waiting for the model");
   chat->add_flag("--offline", options->offline, "Use nothing but what is on this machine");
+  chat->add_option("--engine", options->open.engine,
+                   "native, or torch: the reference, for Llama-like models; it loads libtorch")
+      ->check(CLI::IsMember({"native", "torch"}))
+      ->capture_default_str();
   chat->add_option("--device", options->open.device, "auto, cpu or cuda:N")->capture_default_str();
   chat->add_option(
           "--max-context", options->open.max_context,

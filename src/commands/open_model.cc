@@ -6,6 +6,7 @@
 #include "base/install_layout.h"
 #include "base/lock.h"
 #include "base/read_file.h"
+#include "decode/native_decoder.h"
 #include "decode/torch_decoder.h"
 #include "engine_api/engine_loader.h"
 #include "safetensors/tensor_file.h"
@@ -51,23 +52,37 @@ void populate(const ModelWeights& weights, const LoadProgress& progress) {
   }
 }
 
+Result<std::unique_ptr<Decoder>> open_native(const std::string& config_json, ModelWeights weights,
+                                             const OpenOptions& options, const LoadProgress& progress) {
+  if (options.device != "auto" && options.device != "cpu")
+    return fail(ErrorKind::invalid, "--device " + options.device + ": the native engine computes on the CPU");
+  auto config = parse_model_config(config_json);
+  if (!config) return forward(std::move(config));
+  populate(weights, progress);
+  return open_native_decoder(std::move(*config), std::move(weights), {.max_context = options.max_context});
+}
+
+Result<std::unique_ptr<Decoder>> open_torch(const std::string& config_json, ModelWeights weights,
+                                            const OpenOptions& options, const LoadProgress& progress) {
+  const auto engine = load_engine(install_layout().engine);
+  if (!engine) return tl::unexpected(engine.error());
+  populate(weights, progress);
+  return open_torch_decoder(*engine, config_json, std::move(weights),
+                            {.max_context = options.max_context, .device = options.device});
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Decoder>> open_model(const ModelFiles& files, const OpenOptions& options,
                                             const LoadProgress& progress) {
-  const auto weights = open_weights(files, options);
+  auto weights = open_weights(files, options);
   if (!weights) return tl::unexpected(weights.error());
   const auto config = read_small_file(files.folder + "/config.json", kMaxConfigBytes, Links::follow);
   if (!config)
     return fail(config.error().kind,
                 config.error().message + "; the model's config.json belongs beside its weights");
-  const auto engine = load_engine(install_layout().engine);
-  if (!engine) return tl::unexpected(engine.error());
-  populate(*weights, progress);
-  TorchDecoderOptions decoder;
-  decoder.device = options.device;
-  decoder.max_context = options.max_context;
-  return open_torch_decoder(*engine, *config, *weights, decoder);
+  const auto open = options.engine == "torch" ? open_torch : open_native;
+  return open(*config, std::move(*weights), options, progress);
 }
 
 }  // namespace bitctl

@@ -2,27 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <set>
 #include <vector>
-
-#include "base/visible_text.h"
 
 namespace bitctl {
 namespace {
 
 Result<std::vector<bitctl_tensor>> tensors_of(const ModelWeights& weights) {
+  const auto by_name = tensors_by_name(weights);
+  if (!by_name) return tl::unexpected(by_name.error());
   std::vector<bitctl_tensor> tensors;
-  std::set<std::string_view> names;
-  for (const auto& file : weights) {
-    for (const auto& info : file->header().tensors) {
-      if (!names.insert(info.name).second)
-        return fail(ErrorKind::invalid, fmt::format("{}: tensor {} is in another part, too", file->path(),
-                                                    visible_text(info.name)));
-      const std::string_view bytes = file->bytes(info);
-      tensors.push_back({info.name.c_str(), info.dtype.c_str(), info.shape.data(), info.shape.size(),
-                         bytes.data(), bytes.size()});
-    }
-  }
+  for (const auto& [name, tensor] : *by_name)
+    tensors.push_back({tensor.info->name.c_str(), tensor.info->dtype.c_str(), tensor.info->shape.data(),
+                       tensor.info->shape.size(), tensor.bytes.data(), tensor.bytes.size()});
   return tensors;
 }
 

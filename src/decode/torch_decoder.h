@@ -3,12 +3,11 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/result.h"
 #include "decode/decoder.h"
+#include "decode/model_weights.h"
 #include "engine_api/engine_api.h"
-#include "safetensors/tensor_file.h"
 
 namespace bitctl {
 
@@ -17,9 +16,6 @@ struct TorchDecoderOptions {
   int64_t max_context = 0;  // positions; 0: the model's own limit
   std::string device = "auto";
 };
-
-// The files that hold a model's tensors, each of them in one.
-using ModelWeights = std::vector<std::shared_ptr<const TensorFile>>;
 
 // `config_json` is the text of the model's config.json. The decoder keeps `weights` and computes on their
 // memory. Error::invalid with the engine's own words. Blocks for as long as a few page faults take; the pages

@@ -48,7 +48,7 @@ int model_open(const char* config_json, const bitctl_tensor* tensors, size_t cou
                                                options->release != nullptr ? options->release : keep);
   return guarded(error, [&] {
     check_device(options->device);
-    const LlamaConfig config = parse_llama_config(config_json);
+    const ModelConfig config = parse_llama_config(config_json);
     if (options->max_context < 0 || options->max_context > config.max_position_embeddings)
       refuse("max_context ", options->max_context, " is not within the model's ",
              config.max_position_embeddings);

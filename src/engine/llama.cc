@@ -39,12 +39,13 @@ std::optional<at::Tensor> causal_mask(int64_t position, int64_t count, at::Scala
 
 }  // namespace
 
-Llama::Llama(const LlamaConfig& config, LlamaWeights weights, int64_t max_context, int threads)
+Llama::Llama(const ModelConfig& config, LlamaWeights weights, int64_t max_context, int threads)
     : config_(config),
       weights_(std::move(weights)),
       rope_(config.rope, config.head_dim),
-      cache_(config.layers, config.kv_heads, max_context != 0 ? max_context : config.max_position_embeddings,
-             config.head_dim, weights_.embedding.scalar_type()),
+      cache_(static_cast<int64_t>(config.layers.size()), config.kv_heads,
+             max_context != 0 ? max_context : config.max_position_embeddings, config.head_dim,
+             weights_.embedding.scalar_type()),
       threads_(threads != 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
 }
 
@@ -84,9 +85,9 @@ at::Tensor Llama::hidden_states(const int32_t* ids, int64_t count, int64_t posit
   at::Tensor x = at::embedding(weights_.embedding, tokens);
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
     const LlamaLayer& layer = weights_.layers[i];
-    x = x + attention(layer, cache_.layer(i), rms_norm(x, layer.input_norm, config_.rms_norm_eps), rotation,
-                      mask, position);
-    x = x + mlp(layer, rms_norm(x, layer.post_attention_norm, config_.rms_norm_eps));
+    x = x + attention(layer, cache_.layer(i), rms_norm(x, layer.input_norm, config_.norm_eps), rotation, mask,
+                      position);
+    x = x + mlp(layer, rms_norm(x, layer.post_attention_norm, config_.norm_eps));
   }
   return x;
 }
@@ -101,7 +102,7 @@ void Llama::forward(const int32_t* ids, int64_t count, int64_t position, float* 
     x = hidden_states(ids + done, std::min(count - done, kChunk), position + done);
     length_ += x.size(0);
   }
-  const at::Tensor last = rms_norm(x.narrow(0, x.size(0) - 1, 1), weights_.norm, config_.rms_norm_eps);
+  const at::Tensor last = rms_norm(x.narrow(0, x.size(0) - 1, 1), weights_.norm, config_.norm_eps);
   const at::Tensor out = apply(weights_.head, last).to(at::kFloat);
   std::copy_n(out.const_data_ptr<float>(), config_.vocab_size, logits);
 }

@@ -15,9 +15,9 @@ namespace bitctl::engine {
 class Llama {
  public:
   // `threads` 0: as many as the machine has. `max_context` 0: the model's own limit.
-  Llama(const LlamaConfig& config, LlamaWeights weights, int64_t max_context, int threads);
+  Llama(const ModelConfig& config, LlamaWeights weights, int64_t max_context, int threads);
 
-  const LlamaConfig& config() const { return config_; }
+  const ModelConfig& config() const { return config_; }
   int64_t max_context() const { return cache_.max_context(); }
   at::ScalarType dtype() const { return weights_.embedding.scalar_type(); }
 
@@ -31,7 +31,7 @@ class Llama {
                        const Rotation& rotation, const std::optional<at::Tensor>& mask,
                        int64_t position) const;
 
-  LlamaConfig config_;
+  ModelConfig config_;
   LlamaWeights weights_;
   Rope rope_;
   KvCache cache_;

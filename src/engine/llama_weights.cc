@@ -19,7 +19,7 @@ struct Slot {
   at::Tensor* tensor;
 };
 
-std::vector<Slot> slots_of(const LlamaConfig& config, LlamaWeights& weights) {
+std::vector<Slot> slots_of(const ModelConfig& config, LlamaWeights& weights) {
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t q_size = config.heads * config.head_dim, kv_size = config.kv_heads * config.head_dim;
   std::vector<Slot> slots;
@@ -28,15 +28,15 @@ std::vector<Slot> slots_of(const LlamaConfig& config, LlamaWeights& weights) {
     if (bias) slots.push_back({name + ".bias", {out}, &to.bias});
   };
   slots.push_back({"model.embed_tokens.weight", {config.vocab_size, hidden}, &weights.embedding});
-  weights.layers.resize(static_cast<size_t>(config.layers));
-  for (int64_t i = 0; i < config.layers; ++i) {
-    LlamaLayer& layer = weights.layers[static_cast<size_t>(i)];
+  weights.layers.resize(config.layers.size());
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    LlamaLayer& layer = weights.layers[i];
     const std::string prefix = c10::str("model.layers.", i, ".");
     slots.push_back({prefix + "input_layernorm.weight", {hidden}, &layer.input_norm});
-    linear(prefix + "self_attn.q_proj", q_size, hidden, config.attention_bias, layer.q);
-    linear(prefix + "self_attn.k_proj", kv_size, hidden, config.attention_bias, layer.k);
-    linear(prefix + "self_attn.v_proj", kv_size, hidden, config.attention_bias, layer.v);
-    linear(prefix + "self_attn.o_proj", hidden, q_size, config.attention_bias, layer.o);
+    linear(prefix + "self_attn.q_proj", q_size, hidden, config.qkv_bias, layer.q);
+    linear(prefix + "self_attn.k_proj", kv_size, hidden, config.qkv_bias, layer.k);
+    linear(prefix + "self_attn.v_proj", kv_size, hidden, config.qkv_bias, layer.v);
+    linear(prefix + "self_attn.o_proj", hidden, q_size, config.output_bias, layer.o);
     slots.push_back({prefix + "post_attention_layernorm.weight", {hidden}, &layer.post_attention_norm});
     linear(prefix + "mlp.gate_proj", inner, hidden, config.mlp_bias, layer.gate);
     linear(prefix + "mlp.up_proj", inner, hidden, config.mlp_bias, layer.up);
@@ -87,7 +87,7 @@ bool same_content(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-LlamaWeights collect_weights(const LlamaConfig& config, const bitctl_tensor* tensors, size_t count) {
+LlamaWeights collect_weights(const ModelConfig& config, const bitctl_tensor* tensors, size_t count) {
   std::map<std::string_view, const bitctl_tensor*> given;
   for (size_t i = 0; i < count; ++i) given[tensors[i].name] = &tensors[i];
 

@@ -33,6 +33,6 @@ struct LlamaWeights {
 // Views of the caller's memory, copied only where a tensor lies unaligned for its dtype. All are of one
 // dtype: F32, BF16 or F16. Refusal names the first five differences between what the config asks for and what
 // is there.
-LlamaWeights collect_weights(const LlamaConfig& config, const bitctl_tensor* tensors, size_t count);
+LlamaWeights collect_weights(const ModelConfig& config, const bitctl_tensor* tensors, size_t count);
 
 }  // namespace bitctl::engine

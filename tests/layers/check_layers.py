@@ -3,7 +3,7 @@
 
 The rooms, left to right; a room may include itself and the rooms of the columns left of its own:
 
-    base < pulse, config, safetensors, engine_api, snapshot < run, launch, watch, checkpoint, decode
+    base < pulse, config, safetensors, model, engine_api, snapshot, kernels < run, launch, watch, checkpoint, decode
          < recover, doctor, chat, trainer < supervise < commands < main
 
 Apart from the rows: `engine` and `writer` (programs of their own, linked by nobody) and the torch headers, which
@@ -16,7 +16,7 @@ import sys
 
 COLUMNS = [
     ["base"],
-    ["pulse", "config", "safetensors", "engine_api", "snapshot"],
+    ["pulse", "config", "safetensors", "model", "engine_api", "snapshot", "kernels"],
     ["run", "launch", "watch", "checkpoint", "decode"],
     ["recover", "doctor", "chat", "trainer"],
     ["supervise"],
@@ -24,7 +24,7 @@ COLUMNS = [
     ["main.cc"],
 ]
 APART = {
-    "engine": {"base", "safetensors", "engine_api"},
+    "engine": {"base", "safetensors", "model", "engine_api"},
     "writer": {"base", "pulse", "safetensors", "engine_api", "snapshot", "run", "launch", "checkpoint"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -5,6 +5,8 @@ import re
 import subprocess
 
 import pytest
+from byte_model import write_byte_model
+from test_llama_decode import make
 
 TORCH = re.compile(r"lib(torch|c10|gomp|mkl|caffe2)\b|lib(torch|c10)_")
 
@@ -46,3 +48,19 @@ def test_a_short_command_loads_no_torch(bitctl, arguments):
     ).stderr
     assert "libc.so" in trace
     assert not [line for line in trace.splitlines() if TORCH.search(line)]
+
+
+@pytest.mark.parametrize("engine_name, loads", [("native", False), ("torch", True)])
+def test_a_chat_loads_torch_only_where_it_is_asked_to(request, bitctl, tmp_path, engine_name, loads):
+    """Neither the program nor its text worker; --engine torch is the control."""
+    if loads:
+        request.getfixturevalue("engine")
+    write_byte_model(tmp_path)
+    make(tmp_path, vocab_size=259)
+    command = [bitctl, "chat", tmp_path, "-p", "Hi", "--max-new-tokens", "2", "--engine", engine_name]
+    trace = tmp_path / "trace"
+    traced = ["strace", "-f", "-e", "trace=openat", "-o", trace, *command]
+    subprocess.run(traced, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    opened = [line for line in trace.read_text().splitlines() if " = -1 " not in line]
+    assert any("model.safetensors" in line for line in opened) and any("tokenizers" in line for line in opened)
+    assert any(TORCH.search(line) for line in opened) == loads

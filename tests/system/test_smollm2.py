@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tokenizers
@@ -315,12 +314,19 @@ def test_a_short_training_leaves_a_model_that_answers(bitctl, engine, start, tmp
 # ---- bitctl's decoder -----------------------------------------------------------------------------------------------
 
 
-def test_greedy_tokens_are_those_of_transformers(build, engine, folder, model, tokenizer):
-    """20 questions, 64 tokens each, float32. transformers takes them as one batch, while ours answers one by one."""
-    prompts = [chat_ids(tokenizer, question) for question in QUESTIONS]
+@pytest.fixture(scope="module")
+def said(model, tokenizer):
+    """By transformers, which takes all questions as one batch."""
     tokenizer.padding_side = "left"
-    batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
-    with Decoder(build, folder, "--max-context", "256") as decoder, ThreadPoolExecutor(1) as pool:
-        ours = pool.submit(lambda: [decoder.ask(ids, new=64)["ids"] for ids in prompts])
-        said = model.generate(**batch, do_sample=False, max_new_tokens=64, min_new_tokens=64, eos_token_id=None)
-        assert ours.result() == said[:, batch["input_ids"].shape[1] :].tolist()
+    batch = tokenizer.pad({"input_ids": [chat_ids(tokenizer, question) for question in QUESTIONS]}, return_tensors="pt")
+    tokens = model.generate(**batch, do_sample=False, max_new_tokens=64, min_new_tokens=64, eos_token_id=None)
+    return tokens[:, batch["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("options, count", [(["--native"], 20), ([], 4)], ids=["native", "torch"])
+def test_greedy_tokens_are_those_of_transformers(build, engine, folder, said, tokenizer, options, count):
+    """So many questions, 64 tokens each, float32."""
+    prompts = [chat_ids(tokenizer, question) for question in QUESTIONS[:count]]
+    assert len(prompts) == count
+    with Decoder(build, folder, *options, "--max-context", "256") as decoder:
+        assert [decoder.ask(ids, new=64)["ids"] for ids in prompts] == said[:count]

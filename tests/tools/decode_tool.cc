@@ -1,6 +1,6 @@
-// A model folder under the torch decoder, token ids in and out, for tests that compare it with transformers.
+// A model folder under a decoder, token ids in and out, for tests that compare it with transformers.
 //
-//   decode_tool [--engine FILE] [--threads N] [--max-context N] [--device NAME] [--no-mmap] MODEL_FOLDER
+//   decode_tool [--native] [--engine FILE] [--threads N] [--max-context N] [--device NAME] [--no-mmap] FOLDER
 //
 // First one line about the model. Then per line of input one line of output:
 //   {"ids": [1, 2, 3], "position": 0, "new": 64, "stop": [2], "temperature": 0, "top_k": 0, "top_p": 1,
@@ -15,6 +15,7 @@
 #include "base/install_layout.h"
 #include "base/read_file.h"
 #include "base/strict_json.h"
+#include "decode/native_decoder.h"
 #include "decode/sampler.h"
 #include "decode/torch_decoder.h"
 #include "engine_api/engine_loader.h"
@@ -32,6 +33,7 @@ struct Arguments {
       install_layout().folder + "/../libbitctl_engine.so";  // this program lies in build/tests
   std::string model;
   bool map = true;
+  bool native = false;
   TorchDecoderOptions decoder;
 };
 
@@ -42,6 +44,8 @@ bool parse(int argc, char** argv, Arguments& to) {
       to.model = name;
     } else if (name == "--no-mmap") {
       to.map = false;
+    } else if (name == "--native") {
+      to.native = true;
     } else if (++i == argc) {
       return false;
     } else if (name == "--engine") {
@@ -59,12 +63,23 @@ bool parse(int argc, char** argv, Arguments& to) {
   return !to.model.empty();
 }
 
-Result<std::unique_ptr<Decoder>> open(const Arguments& arguments, Json& about) {
+Result<std::unique_ptr<Decoder>> open_decoder(const Arguments& arguments, const std::string& config,
+                                              ModelWeights weights, Json& about) {
+  if (arguments.native) {
+    auto parsed = parse_model_config(config);
+    if (!parsed) return forward(std::move(parsed));
+    return open_native_decoder(std::move(*parsed), std::move(weights),
+                               {arguments.decoder.threads, arguments.decoder.max_context});
+  }
   const Mono start = std::chrono::steady_clock::now();
   const auto engine = load_engine(arguments.engine);
   if (!engine) return tl::unexpected(engine.error());
   about["torch"] = (*engine)->torch_version;
   about["engine_s"] = seconds_since(start);
+  return open_torch_decoder(*engine, config, std::move(weights), arguments.decoder);
+}
+
+Result<std::unique_ptr<Decoder>> open(const Arguments& arguments, Json& about) {
   const Mono loaded = std::chrono::steady_clock::now();
   const auto config = read_small_file(arguments.model + "/config.json", 1 << 20, Links::follow);
   if (!config) return tl::unexpected(config.error());
@@ -72,7 +87,7 @@ Result<std::unique_ptr<Decoder>> open(const Arguments& arguments, Json& about) {
   const auto weights = TensorFile::open(path, {.map = arguments.map, .lock_path = run_lock_of(path)});
   if (!weights) return tl::unexpected(weights.error());
   about["mapped"] = (*weights)->mapped();
-  auto decoder = open_torch_decoder(*engine, *config, {*weights}, arguments.decoder);
+  auto decoder = open_decoder(arguments, *config, {*weights}, about);
   if (!decoder) return decoder;
   about["model_s"] = seconds_since(loaded);
   about["dtype"] = (*decoder)->info().dtype;
@@ -124,8 +139,8 @@ int main(int argc, char** argv) {
   Arguments arguments;
   if (!parse(argc, argv, arguments)) {
     std::fputs(
-        "usage: decode_tool [--engine FILE] [--threads N] [--max-context N] [--device NAME] [--no-mmap] "
-        "FOLDER\n",
+        "usage: decode_tool [--native] [--engine FILE] [--threads N] [--max-context N] [--device NAME] "
+        "[--no-mmap] FOLDER\n",
         stderr);
     return 2;
   }

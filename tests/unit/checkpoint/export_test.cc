@@ -8,8 +8,8 @@
 #include <fstream>
 #include <numeric>
 
-#include "checkpoint/quantize.h"
 #include "failing_file_ops.h"
+#include "safetensors/quantize.h"
 #include "safetensors/tensor_file.h"
 #include "temporary_folder.h"
 #include "tensor_step.h"

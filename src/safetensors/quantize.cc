@@ -1,4 +1,4 @@
-#include "checkpoint/quantize.h"
+#include "safetensors/quantize.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,0 +1,110 @@
+#include "kernels/matmul.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/level.h"
+
+namespace bitctl {
+namespace {
+
+// A piece is some microseconds of a core's share of the memory, and fits its cache beside the activations.
+constexpr size_t kPieceBytes = size_t{64} << 10;
+constexpr size_t kPiecesAThread = 4;  // so that one thread held up leaves the others little to wait for
+constexpr size_t kTokensAPiece = 8;
+
+const Level& level_of(Isa isa) {
+  switch (isa) {
+    case Isa::scalar:
+      return kScalarLevel;
+    case Isa::avx2:
+      return kAvx2Level;
+    case Isa::avx512:
+      return kAvx512Level;
+  }
+  return kScalarLevel;
+}
+
+size_t bytes_of(Matrix::Type type) {
+  switch (type) {
+    case Matrix::Type::f32:
+      return 4;
+    case Matrix::Type::bf16:
+    case Matrix::Type::f16:
+      return 2;
+    case Matrix::Type::int8:
+    case Matrix::Type::ternary:
+      return 1;
+  }
+  return 0;
+}
+
+// What pieces are counted in: rows of `data`.
+size_t units_of(const Matrix& w) { return w.type == Matrix::Type::ternary ? w.rows / 4 : w.rows; }
+
+struct Integers {
+  std::vector<int8_t> values;
+  std::vector<float> scales;
+  std::vector<int32_t> sums;
+};
+
+// Into memory of this thread, which is kept.
+void quantize(Pool& pool, const Level& level, size_t columns, Activations& x) {
+  static thread_local Integers integers;
+  x.integer_stride = (columns + kIntegerBlock - 1) / kIntegerBlock * kIntegerBlock;
+  integers.values.resize(std::max(integers.values.size(), x.tokens * x.integer_stride));
+  integers.scales.resize(std::max(integers.scales.size(), x.tokens));
+  integers.sums.resize(std::max(integers.sums.size(), x.tokens));
+  int8_t* values = integers.values.data();
+  float* scales = integers.scales.data();
+  int32_t* sums = integers.sums.data();
+  pool.run(x.tokens, kTokensAPiece, [&](size_t begin, size_t end) {
+    for (size_t t = begin; t < end; ++t)
+      scales[t] = level.quantize(x.floats + t * columns, columns, values + t * x.integer_stride,
+                                 x.integer_stride, sums + t);
+  });
+  x.integers = values;
+  x.scales = scales;
+  x.integer_sums = sums;
+}
+
+size_t units_a_piece(std::span<const Product> products, size_t units, int threads) {
+  size_t unit_bytes = 1;
+  for (const Product& product : products)
+    unit_bytes = std::max(unit_bytes, product.w.columns * bytes_of(product.w.type));
+  const size_t pieces = static_cast<size_t>(threads) * kPiecesAThread;
+  return std::max<size_t>(1, std::min(kPieceBytes / unit_bytes, units / pieces));
+}
+
+}  // namespace
+
+void matmul(Pool& pool, std::span<const Product> products, const float* x, size_t tokens, Isa isa) {
+  const Level& level = level_of(isa);
+  Activations activations = {.tokens = tokens, .floats = x};
+  size_t units = 0;
+  for (const Product& product : products) {
+    units += units_of(product.w);
+    if (product.w.type == Matrix::Type::ternary && activations.integers == nullptr)
+      quantize(pool, level, product.w.columns, activations);
+  }
+  pool.run(units, units_a_piece(products, units, pool.threads()), [&](size_t begin, size_t end) {
+    size_t first = 0;  // unit of the product
+    for (const Product& product : products) {
+      const size_t last = first + units_of(product.w);
+      if (begin < last && end > first)
+        level.multiply(product.w, std::max(begin, first) - first, std::min(end, last) - first, activations,
+                       product.y);
+      first = last;
+    }
+  });
+}
+
+void read_row(const Matrix& w, size_t row, float* to) {
+  level_of(default_isa()).read(w, row, to);
+  if (w.type == Matrix::Type::int8)
+    for (size_t c = 0; c < w.columns; ++c) to[c] *= w.scales[row];
+}
+
+}  // namespace bitctl
