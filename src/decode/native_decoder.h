@@ -15,10 +15,10 @@ struct NativeDecoderOptions {
   int64_t max_context = 0;  // positions; 0: the model's own limit
 };
 
-// The decoder keeps `weights` and computes on their memory, in float32. Keys and values are cached in bf16 for
-// bf16 weights, else in float32. Error::invalid names what is not implemented or does not fit. Blocks for as
-// long as a few page faults take; float latents that have to be quantized and GPT-2's transposed matrices are
-// read whole.
+// The decoder keeps `weights` and computes on their memory, in float32. Keys and values are cached in bf16
+// for bf16 weights, else in float32. Error::invalid names what is not implemented or does not fit. Blocks for
+// as long as a few page faults take; float latents that have to be quantized and GPT-2's transposed matrices
+// are read whole.
 Result<std::unique_ptr<Decoder>> open_native_decoder(ModelConfig config, ModelWeights weights,
                                                      const NativeDecoderOptions& options = {});
 

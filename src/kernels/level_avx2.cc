@@ -1,12 +1,13 @@
 #include <immintrin.h>
 
-#include "kernels/dots.h"
+#include "kernels/attend.h"
 
 namespace bitctl {
 namespace {
 
 struct Avx2 {
   using Floats = __m256;
+  using Integers = int32_t __attribute__((vector_size(32)));
   static constexpr size_t kLanes = 8;
   // Of 16 registers 12 hold sums.
   static constexpr size_t kTileRows = 1;
@@ -26,6 +27,8 @@ struct Avx2 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(from)));
   }
   static void store(float* to, __m256 values) { _mm256_storeu_ps(to, values); }
+  static __m256 all(float value) { return _mm256_set1_ps(value); }
+  static __m256 exp(__m256 x) { return exp_of<Avx2>(x); }
   static __m256 multiply_add(__m256 a, __m256 b, __m256 sum) { return _mm256_fmadd_ps(a, b, sum); }
   static float sum(const __m256 (&lanes)[4]) {
     const __m256 eight = _mm256_add_ps(_mm256_add_ps(lanes[0], lanes[2]), _mm256_add_ps(lanes[1], lanes[3]));
@@ -89,6 +92,6 @@ struct Avx2 {
 
 }  // namespace
 
-const Level kAvx2Level = {multiply<Avx2>, quantize<Avx2>, read<Avx2>};
+const Level kAvx2Level = {multiply<Avx2>, quantize<Avx2>, read<Avx2>, attend<Avx2>};
 
 }  // namespace bitctl

@@ -15,18 +15,6 @@ constexpr size_t kPieceBytes = size_t{64} << 10;
 constexpr size_t kPiecesAThread = 4;  // so that one thread held up leaves the others little to wait for
 constexpr size_t kTokensAPiece = 8;
 
-const Level& level_of(Isa isa) {
-  switch (isa) {
-    case Isa::scalar:
-      return kScalarLevel;
-    case Isa::avx2:
-      return kAvx2Level;
-    case Isa::avx512:
-      return kAvx512Level;
-  }
-  return kScalarLevel;
-}
-
 size_t bytes_of(Matrix::Type type) {
   switch (type) {
     case Matrix::Type::f32:
