@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "decode/lanes.h"
+#include "kernels/isa.h"
 
 namespace bitctl {
 namespace {
@@ -35,9 +36,7 @@ void sigmoid_gate(std::span<float> gate, const float* up, Steepness steepness) {
   for (; i < gate.size(); ++i) gate[i] = gated(Floats{} + gate[i], up != nullptr ? Floats{} + up[i] : one)[0];
 }
 
-}  // namespace
-
-void normalize(std::span<const float> x, const NativeNorm& norm, float eps, float* to) {
+void normalize_by_lanes(std::span<const float> x, const NativeNorm& norm, float eps, float* to) {
   const bool centered = !norm.bias.empty();
   float mean = 0;
   if (centered) {
@@ -50,7 +49,7 @@ void normalize(std::span<const float> x, const NativeNorm& norm, float eps, floa
     for (size_t i = 0; i < x.size(); ++i) to[i] += norm.bias[i];
 }
 
-void activate(Activation activation, std::span<float> gate, const float* up) {
+void activate_by_lanes(Activation activation, std::span<float> gate, const float* up) {
   switch (activation) {
     case Activation::silu:
       return sigmoid_gate(gate, up, [](Floats x) { return x; });
@@ -64,6 +63,46 @@ void activate(Activation activation, std::span<float> gate, const float* up) {
         gate[i] = positive * positive * (up != nullptr ? up[i] : 1);
       }
   }
+}
+
+// The same code for each level of instructions: everything it calls is drawn into these.
+struct Level {
+  decltype(&normalize_by_lanes) normalize;
+  decltype(&activate_by_lanes) activate;
+};
+
+#define BITCTL_LEVEL(name, target_options)                                      \
+  [[gnu::flatten, gnu::target(target_options)]] void normalize_##name(          \
+      std::span<const float> x, const NativeNorm& norm, float eps, float* to) { \
+    normalize_by_lanes(x, norm, eps, to);                                       \
+  }                                                                             \
+  [[gnu::flatten, gnu::target(target_options)]] void activate_##name(           \
+      Activation activation, std::span<float> gate, const float* up) {          \
+    activate_by_lanes(activation, gate, up);                                    \
+  }
+BITCTL_LEVEL(avx2, "avx2")
+BITCTL_LEVEL(avx512, "avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#undef BITCTL_LEVEL
+
+Level level_of(Isa isa) {
+  if (isa == Isa::avx512) return {normalize_avx512, activate_avx512};
+  if (isa == Isa::avx2) return {normalize_avx2, activate_avx2};
+  return {normalize_by_lanes, activate_by_lanes};
+}
+
+const Level& level() {
+  static const Level chosen = level_of(default_isa());
+  return chosen;
+}
+
+}  // namespace
+
+void normalize(std::span<const float> x, const NativeNorm& norm, float eps, float* to) {
+  level().normalize(x, norm, eps, to);
+}
+
+void activate(Activation activation, std::span<float> gate, const float* up) {
+  level().activate(activation, gate, up);
 }
 
 void rotate(float* head, std::span<const float> cosines, std::span<const float> sines) {

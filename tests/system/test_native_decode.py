@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import subprocess
 
 import pytest
 import safetensors.torch
@@ -169,6 +170,28 @@ def test_threads_change_no_bit(build, tmp_path):
             answers.append([decoder.ask(prompt, new=16, logits=True) for prompt in ids])
     bits = [[(answer["logits"], answer["ids"]) for answer in each] for each in answers]
     assert bits[0] == bits[1] == bits[2]
+
+
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+def test_every_level_of_instructions(build, tmp_path, monkeypatch, isa):
+    model = make(tmp_path, "Gemma2", **FAMILIES["gemma2"][1])
+    monkeypatch.setenv("BITCTL_ISA", isa)
+    try:
+        decoder = native(build, tmp_path)
+    except json.JSONDecodeError:
+        pytest.skip(f"this machine has no {isa}")
+    with decoder:
+        for ids in prompts("levels", 4):
+            assert_same_logits(decoder.logits(ids), last_logits(model, ids))
+
+
+def test_a_level_that_is_none_is_refused_with_one_line(build, tmp_path):
+    make(tmp_path, "Llama")
+    command = [build / "tests" / "decode_tool", "--native", tmp_path]
+    environment = {**os.environ, "BITCTL_ISA": "sse9"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "sse9" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_file_whose_tensors_lie_unaligned(build, tmp_path):

@@ -85,7 +85,7 @@ TEST_F(TorchDecoderTest, TakesTheTensorsOfAllParts) {
       folder_.write("more.safetensors", *build_header({{"v", "U8", {3}, 0, 3}}, {}) + "efg"));
   const auto decoder = open_torch_decoder(&kTable, "{}", {file_, part});
   ASSERT_TRUE(decoder);
-  EXPECT_EQ(recorder.tensors, (std::vector<std::string>{"w U8 2 abcd", "v U8 1 efg"}));
+  EXPECT_EQ(recorder.tensors, (std::vector<std::string>{"v U8 1 efg", "w U8 2 abcd"}));
   const auto twice = open_torch_decoder(&kTable, "{}", {file_, part, file_});
   ASSERT_FALSE(twice);
   EXPECT_EQ(twice.error().message, file_->path() + ": tensor w is in another part, too");
