@@ -42,6 +42,9 @@ struct Avx2 {
   static void packed_dots(const unsigned char* w, size_t columns, const int8_t* x, size_t stride,
                           int32_t (&to)[T][4]) {
     constexpr size_t kBlock = 32, kBlocks = 32;
+    // The one loop that is too long for the processor to look ahead far enough itself; others only lost by
+    // it.
+    constexpr size_t kPrefetchBytes = 512;
     const __m256i low = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
     alignas(32) unsigned char last[kBlock] = {};
     __m256i wide[T][4];
@@ -58,7 +61,7 @@ struct Avx2 {
       for (const size_t end = c + kBlocks * kBlock; c < end && c < columns; c += kBlock) {
         const unsigned char* from = w + c;
         if (c + kBlock > columns) from = static_cast<unsigned char*>(memcpy(last, from, columns - c));
-        __builtin_prefetch(w + c + kPackedPrefetchBytes);
+        __builtin_prefetch(w + c + kPrefetchBytes);
         const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
         const __m256i bits[4] = {_mm256_and_si256(packed, low),
                                  _mm256_and_si256(_mm256_srli_epi16(packed, 2), low),

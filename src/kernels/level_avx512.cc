@@ -65,10 +65,7 @@ struct Avx512 {
         }
       };
       const size_t end = columns - c > kMostColumns ? c + kMostColumns : columns;
-      for (; c + kBlock <= end; c += kBlock) {
-        __builtin_prefetch(w + c + kPackedPrefetchBytes);
-        add(_mm512_loadu_si512(w + c));
-      }
+      for (; c + kBlock <= end; c += kBlock) add(_mm512_loadu_si512(w + c));
       if (c < end) {
         add(_mm512_maskz_loadu_epi8((__mmask64{1} << (end - c)) - 1, w + c));
         c = end;
