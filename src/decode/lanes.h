@@ -24,14 +24,14 @@ using Integers = int32_t __attribute__((vector_size(64)));
 }
 
 [[gnu::always_inline]] inline float sum(Floats floats) {
-  float halves[kLanes];
-  std::memcpy(halves, &floats, sizeof halves);
-  for (size_t step = kLanes / 2; step > 0; step /= 2)
-    for (size_t i = 0; i < step; ++i) halves[i] += halves[i + step];
-  return halves[0];
+  floats += __builtin_shuffle(floats, Integers{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+  floats += __builtin_shuffle(floats, Integers{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+  floats += __builtin_shuffle(floats, Integers{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+  floats += __builtin_shuffle(floats, Integers{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
+  return floats[0];
 }
 
-// Within 2 units of the last place; 0 below -87, largest at 88.
+// Within 2 units of the last place from -87 to 88, which stand for all that is beyond them: 1e-38, 2e38.
 [[gnu::always_inline]] inline Floats exp(Floats x) {
   x = x < -87 ? Floats{} - 87 : x > 88 ? Floats{} + 88 : x;
   // e^x = 2^whole · e^rest with |rest| <= ln 2 / 2; adding 1.5 · 2^23 rounds to a whole number.

@@ -51,8 +51,10 @@ def test_a_short_command_loads_no_torch(bitctl, arguments):
 
 
 @pytest.mark.parametrize("engine_name, loads", [("native", False), ("torch", True)])
-def test_a_chat_loads_torch_only_where_it_is_asked_to(bitctl, engine, tmp_path, engine_name, loads):
+def test_a_chat_loads_torch_only_where_it_is_asked_to(request, bitctl, tmp_path, engine_name, loads):
     """Neither the program nor its text worker; --engine torch is the control."""
+    if loads:
+        request.getfixturevalue("engine")
     write_byte_model(tmp_path)
     make(tmp_path, vocab_size=259)
     command = [bitctl, "chat", tmp_path, "-p", "Hi", "--max-new-tokens", "2", "--engine", engine_name]
