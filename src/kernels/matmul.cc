@@ -13,6 +13,7 @@ namespace {
 // A piece is some microseconds of a core's share of the memory, and fits its cache beside the activations.
 constexpr size_t kPieceBytes = size_t{64} << 10;
 constexpr size_t kPiecesAThread = 4;  // so that one thread held up leaves the others little to wait for
+constexpr size_t kTileUnits = 4;      // the most rows that a level takes at once: it gets whole tiles
 constexpr size_t kTokensAPiece = 8;
 
 size_t bytes_of(Matrix::Type type) {
@@ -82,7 +83,8 @@ size_t units_a_piece(std::span<const Product> products, size_t units, int thread
   for (const Product& product : products)
     unit_bytes = std::max(unit_bytes, product.w.columns * bytes_of(product.w.type));
   const size_t pieces = static_cast<size_t>(threads) * kPiecesAThread;
-  return std::max<size_t>(1, std::min(kPieceBytes / unit_bytes, units / pieces));
+  const size_t wanted = std::max<size_t>(1, std::min(kPieceBytes / unit_bytes, units / pieces));
+  return (wanted + kTileUnits - 1) / kTileUnits * kTileUnits;
 }
 
 }  // namespace
