@@ -19,19 +19,9 @@ using Integers = int32_t __attribute__((vector_size(64)));
   return floats;
 }
 
-// bf16
-[[gnu::always_inline]] inline Floats load(const uint16_t* from) {
-  uint16_t __attribute__((vector_size(32))) halves;
-  std::memcpy(&halves, from, sizeof halves);
-  return std::bit_cast<Floats>(__builtin_convertvector(halves, Integers) << 16);
-}
-
 [[gnu::always_inline]] inline void store(Floats floats, float* to) {
   std::memcpy(to, &floats, sizeof floats);
 }
-
-inline float value(float one) { return one; }
-inline float value(uint16_t bf16) { return std::bit_cast<float>(uint32_t{bf16} << 16); }
 
 [[gnu::always_inline]] inline float sum(Floats floats) {
   floats += __builtin_shuffle(floats, Integers{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});

@@ -11,6 +11,7 @@
 #include "decode/native_kv_cache.h"
 #include "decode/native_layers.h"
 #include "decode/native_weights.h"
+#include "kernels/attention.h"
 #include "kernels/isa.h"
 #include "kernels/matmul.h"
 #include "kernels/pool.h"

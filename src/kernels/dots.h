@@ -13,9 +13,6 @@
 namespace bitctl {
 
 inline constexpr size_t kSumLanes = 32;
-// The loops over floats are so short that the processor itself looks far enough ahead: prefetches only slowed
-// them. Those over packed weights do more by the byte.
-inline constexpr size_t kPackedPrefetchBytes = 512;
 
 struct F32 {
   static constexpr size_t kBytes = 4;

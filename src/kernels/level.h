@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/attention_rows.h"
 #include "kernels/matrix.h"
 
 namespace bitctl {
@@ -34,8 +35,14 @@ struct Level {
   float (*quantize)(const float* x, size_t columns, int8_t* integers, size_t stride, int32_t* sum);
   // One row as floats, without its scale; not of ternary weights.
   void (*read)(const Matrix& w, size_t row, float* to);
+  // As in attention.h.
+  void (*attend)(const AttentionRows& rows, const float* queries, size_t heads, float scale, float softcap,
+                 float* to);
 };
 
 extern const Level kScalarLevel, kAvx2Level, kAvx512Level;
+
+enum class Isa;
+const Level& level_of(Isa isa);
 
 }  // namespace bitctl

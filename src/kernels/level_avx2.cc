@@ -1,12 +1,13 @@
 #include <immintrin.h>
 
-#include "kernels/dots.h"
+#include "kernels/attend.h"
 
 namespace bitctl {
 namespace {
 
 struct Avx2 {
   using Floats = __m256;
+  using Integers = int32_t __attribute__((vector_size(32)));
   static constexpr size_t kLanes = 8;
   // Of 16 registers 12 hold sums.
   static constexpr size_t kTileRows = 1;
@@ -26,6 +27,8 @@ struct Avx2 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(from)));
   }
   static void store(float* to, __m256 values) { _mm256_storeu_ps(to, values); }
+  static __m256 all(float value) { return _mm256_set1_ps(value); }
+  static __m256 exp(__m256 x) { return exp_of<Avx2>(x); }
   static __m256 multiply_add(__m256 a, __m256 b, __m256 sum) { return _mm256_fmadd_ps(a, b, sum); }
   static float sum(const __m256 (&lanes)[4]) {
     const __m256 eight = _mm256_add_ps(_mm256_add_ps(lanes[0], lanes[2]), _mm256_add_ps(lanes[1], lanes[3]));
@@ -39,6 +42,9 @@ struct Avx2 {
   static void packed_dots(const unsigned char* w, size_t columns, const int8_t* x, size_t stride,
                           int32_t (&to)[T][4]) {
     constexpr size_t kBlock = 32, kBlocks = 32;
+    // The one loop that is too long for the processor to look ahead far enough itself; others only lost by
+    // it.
+    constexpr size_t kPrefetchBytes = 512;
     const __m256i low = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
     alignas(32) unsigned char last[kBlock] = {};
     __m256i wide[T][4];
@@ -55,7 +61,7 @@ struct Avx2 {
       for (const size_t end = c + kBlocks * kBlock; c < end && c < columns; c += kBlock) {
         const unsigned char* from = w + c;
         if (c + kBlock > columns) from = static_cast<unsigned char*>(memcpy(last, from, columns - c));
-        __builtin_prefetch(w + c + kPackedPrefetchBytes);
+        __builtin_prefetch(w + c + kPrefetchBytes);
         const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
         const __m256i bits[4] = {_mm256_and_si256(packed, low),
                                  _mm256_and_si256(_mm256_srli_epi16(packed, 2), low),
@@ -89,6 +95,6 @@ struct Avx2 {
 
 }  // namespace
 
-const Level kAvx2Level = {multiply<Avx2>, quantize<Avx2>, read<Avx2>};
+const Level kAvx2Level = {multiply<Avx2>, quantize<Avx2>, read<Avx2>, attend<Avx2>};
 
 }  // namespace bitctl

@@ -1,12 +1,13 @@
 #include <immintrin.h>
 
-#include "kernels/dots.h"
+#include "kernels/attend.h"
 
 namespace bitctl {
 namespace {
 
 struct Avx512 {
   using Floats = __m512;
+  using Integers = int32_t __attribute__((vector_size(64)));
   static constexpr size_t kLanes = 16;
   // Of 32 registers 24 hold sums.
   static constexpr size_t kTileRows = 4;
@@ -26,6 +27,8 @@ struct Avx512 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))));
   }
   static void store(float* to, __m512 values) { _mm512_storeu_ps(to, values); }
+  static __m512 all(float value) { return _mm512_set1_ps(value); }
+  static __m512 exp(__m512 x) { return exp_of<Avx512>(x); }
   static __m512 multiply_add(__m512 a, __m512 b, __m512 sum) { return _mm512_fmadd_ps(a, b, sum); }
   static float sum(const __m512 (&lanes)[2]) {
     const __m512 sixteen = _mm512_add_ps(lanes[0], lanes[1]);
@@ -62,10 +65,7 @@ struct Avx512 {
         }
       };
       const size_t end = columns - c > kMostColumns ? c + kMostColumns : columns;
-      for (; c + kBlock <= end; c += kBlock) {
-        __builtin_prefetch(w + c + kPackedPrefetchBytes);
-        add(_mm512_loadu_si512(w + c));
-      }
+      for (; c + kBlock <= end; c += kBlock) add(_mm512_loadu_si512(w + c));
       if (c < end) {
         add(_mm512_maskz_loadu_epi8((__mmask64{1} << (end - c)) - 1, w + c));
         c = end;
@@ -80,6 +80,6 @@ struct Avx512 {
 
 }  // namespace
 
-const Level kAvx512Level = {multiply<Avx512>, quantize<Avx512>, read<Avx512>};
+const Level kAvx512Level = {multiply<Avx512>, quantize<Avx512>, read<Avx512>, attend<Avx512>};
 
 }  // namespace bitctl

@@ -1,4 +1,4 @@
-#include "kernels/dots.h"
+#include "kernels/attend.h"
 
 namespace bitctl {
 namespace {
@@ -29,6 +29,8 @@ struct Scalar {
   }
   static float load(Int8, const void* from) { return *static_cast<const int8_t*>(from); }
   static void store(float* to, float value) { *to = value; }
+  static float all(float value) { return value; }
+  static float exp(float x) { return expf(x); }
   static float multiply_add(float a, float b, float sum) { return a * b + sum; }
   static float sum(float (&lanes)[kSumLanes]) {
     for (size_t half = kSumLanes / 2; half > 0; half /= 2)
@@ -49,6 +51,6 @@ struct Scalar {
 
 }  // namespace
 
-const Level kScalarLevel = {multiply<Scalar>, quantize<Scalar>, read<Scalar>};
+const Level kScalarLevel = {multiply<Scalar>, quantize<Scalar>, read<Scalar>, attend<Scalar>};
 
 }  // namespace bitctl

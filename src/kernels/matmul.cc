@@ -1,8 +1,8 @@
 #include "kernels/matmul.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "kernels/level.h"
@@ -13,19 +13,8 @@ namespace {
 // A piece is some microseconds of a core's share of the memory, and fits its cache beside the activations.
 constexpr size_t kPieceBytes = size_t{64} << 10;
 constexpr size_t kPiecesAThread = 4;  // so that one thread held up leaves the others little to wait for
+constexpr size_t kTileUnits = 4;      // the most rows that a level takes at once: it gets whole tiles
 constexpr size_t kTokensAPiece = 8;
-
-const Level& level_of(Isa isa) {
-  switch (isa) {
-    case Isa::scalar:
-      return kScalarLevel;
-    case Isa::avx2:
-      return kAvx2Level;
-    case Isa::avx512:
-      return kAvx512Level;
-  }
-  return kScalarLevel;
-}
 
 size_t bytes_of(Matrix::Type type) {
   switch (type) {
@@ -44,28 +33,47 @@ size_t bytes_of(Matrix::Type type) {
 // What pieces are counted in: rows of `data`.
 size_t units_of(const Matrix& w) { return w.type == Matrix::Type::ternary ? w.rows / 4 : w.rows; }
 
-struct Integers {
-  std::vector<int8_t> values;
+// Memory of one thread, kept from one call to the next. Loads that cross lines of the cache take twice as
+// long, and activations are loaded far more often than the weights.
+struct alignas(64) Line {
+  unsigned char bytes[64];
+};
+struct Scratch {
+  std::vector<Line> floats, integers;
   std::vector<float> scales;
   std::vector<int32_t> sums;
 };
+thread_local Scratch scratch;
 
-// Into memory of this thread, which is kept.
+template <class T>
+T* at_least(std::vector<Line>& lines, size_t count) {
+  lines.resize(std::max(lines.size(), (count * sizeof(T) + sizeof(Line) - 1) / sizeof(Line)));
+  return reinterpret_cast<T*>(lines.data());
+}
+
+template <class T>
+T* at_least(std::vector<T>& values, size_t count) {
+  values.resize(std::max(values.size(), count));
+  return values.data();
+}
+
+const float* aligned(const float* x, size_t count) {
+  if (reinterpret_cast<uintptr_t>(x) % sizeof(Line) == 0) return x;
+  return static_cast<const float*>(
+      std::memcpy(at_least<float>(scratch.floats, count), x, count * sizeof(float)));
+}
+
 void quantize(Pool& pool, const Level& level, size_t columns, Activations& x) {
-  static thread_local Integers integers;
-  x.integer_stride = (columns + kIntegerBlock - 1) / kIntegerBlock * kIntegerBlock;
-  integers.values.resize(std::max(integers.values.size(), x.tokens * x.integer_stride));
-  integers.scales.resize(std::max(integers.scales.size(), x.tokens));
-  integers.sums.resize(std::max(integers.sums.size(), x.tokens));
-  int8_t* values = integers.values.data();
-  float* scales = integers.scales.data();
-  int32_t* sums = integers.sums.data();
+  const size_t stride = (columns + kIntegerBlock - 1) / kIntegerBlock * kIntegerBlock;
+  auto* integers = at_least<int8_t>(scratch.integers, x.tokens * stride);
+  auto* scales = at_least(scratch.scales, x.tokens);
+  auto* sums = at_least(scratch.sums, x.tokens);
   pool.run(x.tokens, kTokensAPiece, [&](size_t begin, size_t end) {
     for (size_t t = begin; t < end; ++t)
-      scales[t] = level.quantize(x.floats + t * columns, columns, values + t * x.integer_stride,
-                                 x.integer_stride, sums + t);
+      scales[t] = level.quantize(x.floats + t * columns, columns, integers + t * stride, stride, sums + t);
   });
-  x.integers = values;
+  x.integers = integers;
+  x.integer_stride = stride;
   x.scales = scales;
   x.integer_sums = sums;
 }
@@ -75,7 +83,8 @@ size_t units_a_piece(std::span<const Product> products, size_t units, int thread
   for (const Product& product : products)
     unit_bytes = std::max(unit_bytes, product.w.columns * bytes_of(product.w.type));
   const size_t pieces = static_cast<size_t>(threads) * kPiecesAThread;
-  return std::max<size_t>(1, std::min(kPieceBytes / unit_bytes, units / pieces));
+  const size_t wanted = std::max<size_t>(1, std::min(kPieceBytes / unit_bytes, units / pieces));
+  return (wanted + kTileUnits - 1) / kTileUnits * kTileUnits;
 }
 
 }  // namespace
@@ -83,6 +92,7 @@ size_t units_a_piece(std::span<const Product> products, size_t units, int thread
 void matmul(Pool& pool, std::span<const Product> products, const float* x, size_t tokens, Isa isa) {
   const Level& level = level_of(isa);
   Activations activations = {.tokens = tokens, .floats = x};
+  if (!products.empty()) activations.floats = aligned(x, tokens * products[0].w.columns);
   size_t units = 0;
   for (const Product& product : products) {
     units += units_of(product.w);

@@ -5,8 +5,6 @@
 #include <cmath>
 #include <random>
 
-#include "safetensors/element.h"
-
 namespace bitctl {
 namespace {
 
@@ -16,71 +14,6 @@ std::vector<float> random_floats(size_t count, unsigned seed) {
   std::vector<float> floats(count);
   for (float& value : floats) value = normal(random);
   return floats;
-}
-
-std::vector<double> softmax_mix(const std::vector<float>& keys, const std::vector<float>& values,
-                                const float* query, size_t begin, size_t end, size_t head_dim, double scale,
-                                double softcap) {
-  std::vector<double> weights, mixed(head_dim);
-  double total = 0;
-  for (size_t p = begin; p < end; ++p) {
-    double score = 0;
-    for (size_t d = 0; d < head_dim; ++d) score += static_cast<double>(query[d]) * keys[p * head_dim + d];
-    score *= scale;
-    if (softcap != 0) score = softcap * std::tanh(score / softcap);
-    weights.push_back(std::exp(score));
-    total += weights.back();
-  }
-  for (size_t p = begin; p < end; ++p)
-    for (size_t d = 0; d < head_dim; ++d) mixed[d] += weights[p - begin] / total * values[p * head_dim + d];
-  return mixed;
-}
-
-struct Case {
-  size_t head_dim, heads, begin, end;
-  float scale, softcap;
-};
-
-class Attend : public testing::TestWithParam<Case> {};
-
-TEST_P(Attend, IsTheSoftmaxInDoublePrecision) {
-  const auto [head_dim, heads, begin, end, scale, softcap] = GetParam();
-  std::vector<float> keys = random_floats(end * head_dim, 1), values = random_floats(end * head_dim, 2);
-  const std::vector<float> queries = random_floats(heads * head_dim, 3);
-  for (const bool is_bf16 : {false, true}) {
-    std::vector<uint16_t> key_halves(keys.size()), value_halves(values.size());
-    if (is_bf16) {
-      for (auto [floats, halves] : {std::pair(&keys, &key_halves), std::pair(&values, &value_halves)}) {
-        write_floats("BF16", floats->data(), floats->size(), reinterpret_cast<char*>(halves->data()));
-        read_floats("BF16", reinterpret_cast<const char*>(halves->data()), halves->size(), floats->data());
-      }
-    }
-    const void* key_rows = is_bf16 ? static_cast<const void*>(key_halves.data()) : keys.data();
-    const void* value_rows = is_bf16 ? static_cast<const void*>(value_halves.data()) : values.data();
-    std::vector<float> mixed(queries.size(), NAN);
-    attend({key_rows, value_rows, is_bf16, begin, end, head_dim}, queries.data(), heads, scale, softcap,
-           mixed.data());
-    for (size_t head = 0; head < heads; ++head) {
-      const auto expected =
-          softmax_mix(keys, values, &queries[head * head_dim], begin, end, head_dim, scale, softcap);
-      for (size_t d = 0; d < head_dim; ++d)
-        ASSERT_NEAR(mixed[head * head_dim + d], expected[d], 5e-6) << head << ' ' << d << ' ' << is_bf16;
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Attend,
-    testing::Values(Case{64, 3, 0, 1, 0.125F, 0}, Case{64, 3, 0, 200, 0.125F, 0},
-                    Case{20, 1, 5, 70, 0.3F, 0},  // neither dimensions nor positions fill the vectors
-                    Case{2, 1, 0, 129, 1, 0}, Case{128, 40, 63, 64, 0.1F, 0},  // more heads than at a time
-                    Case{16, 2, 0, 100, 3, 5}, Case{48, 2, 10, 74, 20, 0}));   // scores of hundreds
-
-TEST(Attend, FarApartScoresNeitherOverflowNorVanish) {
-  const std::vector<float> keys{-1, -1, 1, 1}, values{1, 2, 3, 4}, query{5000, 5000};
-  float mixed[2];
-  attend({keys.data(), values.data(), false, 0, 2, 2}, query.data(), 1, 1, 0, mixed);
-  EXPECT_THAT(mixed, testing::ElementsAre(3, 4));
 }
 
 TEST(Normalize, RootMeanSquareAndLayerNorm) {

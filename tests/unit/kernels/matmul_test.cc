@@ -159,6 +159,23 @@ TEST_P(Matmul, ARowDependsOnNothingBesideIt) {
   }
 }
 
+TEST_P(Matmul, WhereTheActivationsLieChangesNothing) {
+  constexpr size_t kColumns = 96, kTokens = 3;
+  const std::vector<float> x = activations(kTokens * kColumns);
+  alignas(64) float memory[kTokens * kColumns + 16];
+  for (const Type type : {Type::f32, Type::bf16, Type::f16, Type::int8, Type::ternary}) {
+    const Weights w(type, 8, kColumns);
+    const std::vector<float> expected = multiply(w.matrix(), x, kTokens);
+    for (size_t offset = 0; offset < 16; ++offset) {
+      std::copy(x.begin(), x.end(), memory + offset);
+      std::vector<float> y(expected.size());
+      const Product product{w.matrix(), y.data()};
+      matmul(pool_, {&product, 1}, memory + offset, kTokens, GetParam());
+      EXPECT_TRUE(same_bits(y, expected)) << offset;
+    }
+  }
+}
+
 TEST_P(Matmul, LevelsThatFuseAgreeToTheBit) {
   if (GetParam() == Isa::scalar) GTEST_SKIP() << "rounds each product";
   const std::vector<float> x = activations(2 * 331);
