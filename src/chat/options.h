@@ -10,7 +10,7 @@
 namespace bitctl {
 
 struct ChatOptions {
-  std::string path;
+  ModelChoice model;
   std::optional<std::string> prompt;  // -p: one answer, then the end
   std::string system;
   // Where not given: what the model's generation_config.json says, else greedy; with top_p or seed,

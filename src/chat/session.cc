@@ -59,7 +59,7 @@ void ChatSession::start() {
               [this](uint32_t) { on_generated(generator_.events().take()); });
   start_worker();  // its imports take longer than finding the files
   loading_ = true;
-  loader_.start(options_.path);
+  loader_.start(options_.model);
 }
 
 void ChatSession::advance(const BootstrapEvent& event) {
@@ -97,6 +97,8 @@ void ChatSession::on_loader_event(LoaderEvent event) {
       advance(event::NotHere{});
     else
       fail_load(error.message);
+  } else if (const auto* warning = std::get_if<LoadWarning>(&event)) {
+    view_.warning(warning->text);
   } else if (const auto* bytes = std::get_if<BytesLoaded>(&event)) {
     advance(event::BytesLoaded{bytes->bytes, bytes->total});
   } else {
@@ -139,7 +141,7 @@ bool ChatSession::retry() {
   if (!loading_ && generator_.decoder() == nullptr) {
     loading_ = true;
     files_.reset();
-    loader_.start(options_.path);
+    loader_.start(options_.model);
   } else if (files_) {
     advance(event::ModelFound{files_->name});
     if (generator_.decoder() != nullptr) advance(event::WeightsReady{});

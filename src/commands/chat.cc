@@ -37,8 +37,11 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   auto lock_timeout = std::make_shared<std::string>("30s");
   auto no_mmap = std::make_shared<bool>(false);
   CLI::App* chat = app.add_subcommand("chat", "Talk to a model");
-  chat->add_option("path", options->path,
-                   "A .safetensors file, the folder of a model, or a run; the newest run where left out");
+  chat->add_option(
+      "path", options->model.path,
+      "A .safetensors file, the folder of a model, a run, or a name in the Hugging Face cache; the "
+      "newest finished run where left out");
+  chat->add_option("--step", options->model.step, "Of a run: the checkpoint of this step");
   chat->add_option("-p,--prompt", options->prompt,
                    "One answer to this (and to what standard input holds), then the end");
   chat->add_option("--system", options->system, "System prompt");

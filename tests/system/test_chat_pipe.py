@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,50 @@ def test_offline_without_the_model(tmp_path):
     done = chat(tmp_path / "nowhere", "--offline", stdin="x")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "bitctl: ⚠ Offline mode - model not available"
+
+
+def test_weights_larger_than_the_memory_are_told_with_the_numbers(model):
+    os.truncate(model / "model.safetensors", 1 << 43)  # a hole, which takes no disk
+    done = chat(model, "-p", "x")
+    assert (done.returncode, done.stdout) == (0, "You said: x\n")
+    assert "⚠ the weights take 8.0 TiB and " in done.stderr
+    done = chat(model, "-p", "x", "--no-mmap")
+    assert done.returncode == 1 and "without --no-mmap they stay in the file" in done.stderr
+    os.truncate(model / "model.safetensors", 0)
+    assert "the weights take" not in chat(model, "-p", "x").stderr
+
+
+def test_a_name_of_the_hugging_face_cache(model, tmp_path):
+    cache = tmp_path / "hub" / "models--org--tiny"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("c0ffee")
+    (cache / "snapshots" / "c0ffee").mkdir(parents=True)
+    for file in model.iterdir():
+        (cache / "snapshots" / "c0ffee" / file.name).symlink_to(file)
+    done = chat("org/tiny", "-p", "x", HF_HUB_CACHE=str(tmp_path / "hub"))
+    assert (done.returncode, done.stdout) == (0, "You said: x\n")
+    assert "✓ org/tiny ready" in done.stderr
+    done = chat("org/other", "-p", "x", HF_HUB_CACHE=str(tmp_path / "hub"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"bitctl: ✗ Failed: org/other: no such file, folder or run; not in the Hugging Face cache {tmp_path}/hub")
+
+
+def test_the_newest_finished_run_is_meant_where_nothing_is_named(model, tmp_path, monkeypatch):
+    for name, place in (("a-20260101-000000", "model"), ("b-20260102-000000", "model"),
+                        ("c-20260103-000000", "checkpoints/step-000000007")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text("{}")
+        shutil.copytree(model, tmp_path / "runs" / name / place)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert "✓ b-20260102-000000 ready" in chat("-p", "x").stderr
+    assert "✓ c-20260103-000000 (step 7) ready" in chat("c-", "-p", "x", "--step", "7").stderr
+    done = chat("c-", "-p", "x", "--step", "8")
+    assert done.returncode == 1 and "no checkpoint of step 8; there are 7" in done.stderr
+    for name in ("a-20260101-000000", "b-20260102-000000"):
+        shutil.rmtree(tmp_path / "runs" / name / "model")
+    assert "✓ c-20260103-000000 (step 7) ready" in chat("-p", "x").stderr
 
 
 def test_no_wait_fails_with_model_not_ready(model):
