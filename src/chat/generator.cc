@@ -84,7 +84,7 @@ GenerationEnd Generator::generate(const GenerationJob& job) {
   if (const Status status = prefill(job.prompt, end.reused_tokens); !status)
     return finish(StopReason::error, status.error().message);
   while (!stop_) {
-    const auto id = sample(logits_, job.sampling, cached_.size());
+    const auto id = sample(logits_, job.sampling, cached_.size(), cached_);
     if (!id) return finish(StopReason::error, id.error().message);
     if (end.new_tokens == 0) end.to_first_token = since(start);
     if (contains(job.stop_ids, *id)) return finish(StopReason::end_of_turn);
