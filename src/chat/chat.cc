@@ -30,7 +30,9 @@ int run_and_end(Chat& chat, SelfGivesWay& beside_a_training) {
 int run_chat(const ChatOptions& options, ModelOpener opener, Mono started) {
   SelfGivesWay beside_a_training;
   if (!options.prompt && Terminal::is_there()) {
-    Repl repl(options, std::move(opener), started);
+    ChatOptions kept = options;
+    kept.keep_transcript = true;
+    Repl repl(kept, std::move(opener), started);
     return run_and_end(repl, beside_a_training);
   }
   OneShot one(options, std::move(opener));

@@ -26,6 +26,8 @@ class Composer {
   // empty again.
   Intention apply(const Key& key, int width);
   void clear();
+  // Text that nobody typed, at the cursor: as in a paste.
+  void put(std::string_view text) { editor_.insert(text); }
 
  private:
   Intention send();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 namespace bitctl {
 namespace {
@@ -17,6 +18,11 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
 Duration since(Mono start) { return std::chrono::steady_clock::now() - start; }
 
 }  // namespace
+
+std::string_view name_of(StopReason reason) {
+  constexpr std::array<std::string_view, 4> kNames{"end_of_turn", "length", "interrupted", "error"};
+  return kNames[static_cast<size_t>(reason)];
+}
 
 std::string figures(const GenerationEnd& end) {
   const double spent = as_seconds(end.total - end.to_first_token);

@@ -87,6 +87,8 @@ bool is_c1(std::string_view character) {
   return character.size() == 2 && character[0] == '\xc2' && static_cast<unsigned char>(character[1]) < 0xa0;
 }
 
+}  // namespace
+
 // CR, LF and CRLF become '\n'; other control characters but the tab are left out.
 std::string cleaned_paste(std::string_view raw) {
   std::string text;
@@ -102,8 +104,6 @@ std::string cleaned_paste(std::string_view raw) {
   }
   return valid_utf8(text);
 }
-
-}  // namespace
 
 std::vector<Key> KeyParser::feed(std::string_view bytes) {
   keys_.clear();

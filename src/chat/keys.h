@@ -47,6 +47,9 @@ struct Key {
   bool operator==(const Key&) const = default;
 };
 
+// A text as a paste gives it: valid UTF-8, '\n' and '\t' its only control characters.
+std::string cleaned_paste(std::string_view raw);
+
 class KeyParser {
  public:
   // What these bytes complete; the rest is kept for the next call.

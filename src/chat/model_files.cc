@@ -194,14 +194,21 @@ Result<ModelFiles> without_step(Result<ModelFiles> found, const ModelChoice& cho
   return fail(ErrorKind::invalid, fmt::format("{}: not a run, so it has no steps", choice.path));
 }
 
-}  // namespace
-
-Result<ModelFiles> find_model_files(const ModelChoice& choice) {
+Result<ModelFiles> find(const ModelChoice& choice) {
   const fs::path given = choice.path;
   if (choice.path.empty()) return in_newest_run(choice);
   if (is_folder(given) && !holds_model(given) && has_steps_or_model(given)) return in_run(given, choice);
   if (is_folder(given)) return without_step(in_folder(given, name_of(given)), choice);
   return without_step(is_file(given) ? in_file(given) : by_name(choice), choice);
+}
+
+}  // namespace
+
+Result<ModelFiles> find_model_files(const ModelChoice& choice) {
+  auto found = find(choice);
+  if (found && found->folder == choice.other_than)
+    return fail(ErrorKind::invalid, found->name + " is the newest already");
+  return found;
 }
 
 }  // namespace bitctl

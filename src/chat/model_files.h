@@ -17,6 +17,7 @@ struct ModelChoice {
   std::string path;              // empty: the newest finished run here, else the newest with a checkpoint
   std::optional<uint64_t> step;  // of a run: this checkpoint
   bool newest_step = false;      // of a run: its newest checkpoint, also where it has finished
+  std::string other_than = {};  // the folder whose model answers already: Error::invalid if it is found again
 
   bool operator==(const ModelChoice&) const = default;
 };

@@ -38,7 +38,10 @@ OneShot::OneShot(const ChatOptions& options, ModelOpener opener)
       session_(loop_, options, std::move(opener), *this) {}
 
 int OneShot::run() {
-  session_.start();  // loads while the prompt is read
+  if (const Status started = session_.start(); !started) {  // loads while the prompt is read
+    complain(started.error().message);
+    end(kFailed);
+  }
   loop_.watch(signals_.get(), EPOLLIN,
               [this](uint32_t) { end(code_of_signal(next_signal(signals_.get()))); });
   if (options_.prompt && ::isatty(STDIN_FILENO))
@@ -136,5 +139,7 @@ void OneShot::answer_ends(const GenerationEnd& answer) {
 }
 
 void OneShot::warning(const std::string& text) { tell(text); }
+
+void OneShot::shown(const std::string& text) { tell(text); }
 
 }  // namespace bitctl

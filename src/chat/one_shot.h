@@ -31,6 +31,7 @@ class OneShot : private SessionView {
   void answer_text(std::string_view text) override;
   void answer_ends(const GenerationEnd& end) override;
   void warning(const std::string& text) override;
+  void shown(const std::string& text) override;
 
   void read_input();
   bool take_input();  // false: it is at its end

@@ -43,7 +43,7 @@ int Repl::run() {
   draw();
   const Duration took = std::chrono::steady_clock::now() - started_;
   session_.emplace(loop_, options_, std::move(opener_), static_cast<SessionView&>(*this));
-  session_->start();
+  if (const Status started = session_->start(); !started) say("✗ " + started.error().message);
   terminal_.ask_what_it_tells();
   if (options_.verbose) say(fmt::format("[REPL ready in {:.0f}ms]", std::ceil(milliseconds(took))));
   loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) { read_keys(); });
@@ -122,30 +122,7 @@ void Repl::on_key(const Key& key) {
 
 void Repl::sent(const std::string& text) {
   show_prompt_text(text);
-  const SlashCommand command = interpret(text);
-  switch (command.kind) {
-    case SlashCommand::Kind::prompt:
-      return session_->submit(command.text);
-    case SlashCommand::Kind::help:
-      return say(slash_command_help());
-    case SlashCommand::Kind::status:
-      return say(session_->status());
-    case SlashCommand::Kind::retry:
-      if (!session_->retry()) say("nothing has failed");
-      return;
-    case SlashCommand::Kind::system:
-      session_->set_system(command.text);
-      return say(command.text.empty() ? "no system prompt from here on"
-                                      : "system prompt set, from the next prompt on");
-    case SlashCommand::Kind::clear:
-      return say(session_->clear() ? "a new conversation" : "an answer is being written; Ctrl+C stops it");
-    case SlashCommand::Kind::nothing:
-      return;
-    case SlashCommand::Kind::quit:
-      return leave(kOk);
-    case SlashCommand::Kind::unknown:
-      return say(command.text);
-  }
+  execute(interpret(text));
 }
 
 void Repl::interrupt() {
@@ -233,12 +210,16 @@ void Repl::answer_text(std::string_view text) {
 void Repl::answer_ends(const GenerationEnd& end) {
   terminal_.write(screen_.end_line());
   if (end.reason == StopReason::interrupted) say_dim("[interrupted]");
-  if (end.reason == StopReason::length) say_dim(fmt::format("[stopped after {} tokens]", end.new_tokens));
+  if (end.reason == StopReason::length)
+    say_dim(end.context_full ? std::string("[stopped: the context is full]")
+                             : fmt::format("[stopped after {} tokens]", end.new_tokens));
   if (end.reason == StopReason::error) say("✗ " + end.error);
   if (options_.verbose && end.new_tokens > 0) say_dim(figures(end));
 }
 
 void Repl::warning(const std::string& text) { say(text); }
+
+void Repl::shown(const std::string& text) { say(text); }
 
 void Repl::draw() {
   if (!terminal_.entered()) return;

@@ -37,11 +37,20 @@ class Repl : private SessionView {
   void answer_text(std::string_view text) override;
   void answer_ends(const GenerationEnd& end) override;
   void warning(const std::string& text) override;
+  void shown(const std::string& text) override;
 
   void read_keys();
   void take(const std::vector<Key>& keys);
   void on_key(const Key& key);
   void sent(const std::string& text);
+  void execute(const SlashCommand& command);  // repl_commands.cc
+  void show(const std::string& what);
+  void edit_last();
+  void read_file(const std::string& path);
+  void save(const std::string& path);
+  void load(const std::string& path);
+  void set_seed(const std::string& text);
+  void say_unless(const Status& done);  // the error, where there is one
   void interrupt();
   void on_signal();
   void suspend();

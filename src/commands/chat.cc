@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -20,14 +21,25 @@ std::string check_duration(const std::string& text) {
   return parse_duration(text) ? "" : "not a duration such as 30s or 5m: " + text;
 }
 
-// CLI11's own Range takes NaN.
-CLI::Validator number_from(double low, double high) {
-  return {[low, high](const std::string& text) {
-            double value = 0;
-            const bool fits = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
-            return fits ? std::string() : fmt::format("not a number from {:g} to {:g}: {}", low, high, text);
-          },
-          fmt::format("FLOAT in [{:g} - {:g}]", low, high)};
+// --top-p for top_p, into options.sampling. CLI11's own Range takes NaN.
+void add_sampling_options(CLI::App& chat, ChatOptions& options) {
+  for (const SamplingParameter& parameter : sampling_parameters()) {
+    std::string flag = fmt::format("--{}", parameter.name);
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    const auto check = [&parameter](const std::string& text) {
+      return value_of(parameter, text)
+                 ? ""
+                 : fmt::format("not a {}number from {:g} to {:g}: {}", parameter.whole ? "whole " : "",
+                               parameter.lowest, parameter.highest, text);
+    };
+    chat.add_option_function<std::string>(
+            flag,
+            [&parameter, &options](const std::string& text) {
+              options.sampling[std::string(parameter.name)] = *value_of(parameter, text);
+            },
+            std::string(parameter.help))
+        ->check(CLI::Validator(check, fmt::format("in [{:g} - {:g}]", parameter.lowest, parameter.highest)));
+  }
 }
 
 }  // namespace
@@ -45,15 +57,17 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   chat->add_option("-p,--prompt", options->prompt,
                    "One answer to this (and to what standard input holds), then the end");
   chat->add_option("--system", options->system, "System prompt");
-  chat->add_option("--temperature", options->temperature,
-                   "0: always the most likely token; where left out: the model's own, else 0")
-      ->check(number_from(0, 100));
-  chat->add_option("--top-p", options->top_p,
-                   "Choose among the likeliest tokens that have this probability together; samples, at "
-                   "temperature 1 where none is known")
-      ->check(number_from(0, 1));
-  chat->add_option("--max-new-tokens", options->max_new_tokens, "Longest answer")->check(CLI::PositiveNumber);
-  chat->add_option("--seed", options->seed, "The same seed gives the same answers; samples, as --top-p does");
+  add_sampling_options(*chat, *options);
+  chat->add_option(
+      "--seed", options->seed,
+      "The same seed gives the same answers; it, --top-k and the -p's sample, at temperature 1 where none "
+      "is known");
+  chat->add_flag("--continue", options->go_on, "Go on with the conversation that was begun last");
+  chat->add_option("--context", options->when_full,
+                   "Where a conversation outgrows the context: drop its oldest messages, or stop")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, WhenFull>{{"drop", WhenFull::drop}, {"stop", WhenFull::stop}}))
+      ->option_text("drop|stop");
   chat->add_flag("--no-wait", options->no_wait,
                  "A prompt fails with model_not_ready instead of waiting for the model");
   chat->add_flag("--offline", options->offline, "Use nothing but what is on this machine");

@@ -77,7 +77,8 @@ void keep_typical(std::vector<Candidate>& candidates, double typical_p) {
     return std::abs(-std::log(candidate.probability / total) - entropy);
   };
   std::vector<std::pair<double, double>> by_distance;  // and the weight
-  for (const auto& candidate : candidates) by_distance.emplace_back(distance(candidate), candidate.probability);
+  for (const auto& candidate : candidates)
+    by_distance.emplace_back(distance(candidate), candidate.probability);
   std::sort(by_distance.begin(), by_distance.end());
   double mass = 0;
   double farthest = 0;
@@ -88,7 +89,8 @@ void keep_typical(std::vector<Candidate>& candidates, double typical_p) {
   std::erase_if(candidates, [&](const Candidate& candidate) { return distance(candidate) > farthest; });
 }
 
-std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> context, double penalty) {
+std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> context,
+                             double penalty) {
   std::vector<float> changed(logits.begin(), logits.end());
   for (const int32_t id : context) {
     const auto at = static_cast<size_t>(id);
@@ -127,7 +129,8 @@ Result<std::vector<Candidate>> candidates(std::span<const float> logits, const S
                                           std::span<const int32_t> context) {
   if (auto checked = check_penalty(options); !checked) return forward(std::move(checked));
   std::vector<float> changed;
-  if (options.repetition_penalty != 1) logits = changed = penalised(logits, context, options.repetition_penalty);
+  if (options.repetition_penalty != 1)
+    logits = changed = penalised(logits, context, options.repetition_penalty);
   const auto best = most_likely(logits);
   if (!best) return tl::unexpected(best.error());
   if (options.temperature == 0) return std::vector<Candidate>{{static_cast<int32_t>(*best), 1}};

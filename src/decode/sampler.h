@@ -29,8 +29,8 @@ struct Candidate {
 // Error::invalid names the option that is out of its range.
 Status check_options(const SamplerOptions& options);
 
-// The tokens that may come next behind the ids of `context`, with probabilities that sum to 1, in an order that
-// the arguments decide. As transformers does it: repetition_penalty, temperature, top_k, top_p, min_p,
+// The tokens that may come next behind the ids of `context`, with probabilities that sum to 1, in an order
+// that the arguments decide. As transformers does it: repetition_penalty, temperature, top_k, top_p, min_p,
 // typical_p. Error::invalid for an option out of its range, and for logits with a NaN, a +infinity or nothing
 // finite; -infinity forbids a token.
 Result<std::vector<Candidate>> candidates(std::span<const float> logits, const SamplerOptions& options,

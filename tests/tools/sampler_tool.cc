@@ -1,5 +1,7 @@
-// The sampler's candidates, for a test that compares them with transformers. Per line of input one line of output:
-//   {"logits": [1.5, …], "context": [3, …], "temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "typical_p": 1,
+// The sampler's candidates, for a test that compares them with transformers. Per line of input one line of
+// output:
+//   {"logits": [1.5, …], "context": [3, …], "temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0,
+//   "typical_p": 1,
 //    "repetition_penalty": 1}
 //   {"ids": [7, …], "probabilities": [0.5, …]}, or {"error": "…"}
 #include <iostream>
@@ -33,6 +35,7 @@ Json answer(const Json& request) {
 }  // namespace
 
 int main() {
-  for (std::string line; std::getline(std::cin, line);) std::cout << dump_line(answer(Json::parse(line))) << std::endl;
+  for (std::string line; std::getline(std::cin, line);)
+    std::cout << dump_line(answer(Json::parse(line))) << std::endl;
   return 0;
 }

@@ -108,7 +108,8 @@ TEST(Candidates, ThePenaltyIsForWhatStandsInTheContextAlsoWithoutSampling) {
   EXPECT_EQ(sample(logits, {.repetition_penalty = 1.2}, 0, context), 0);
   EXPECT_EQ(sample(logits, {.repetition_penalty = 2}, 0), 0) << "nothing stands there yet";
   const auto kept = *candidates(logits, {.temperature = 1, .repetition_penalty = 2}, context);
-  EXPECT_NEAR(kept[2].probability / kept[1].probability, std::exp(-2 - 1.5), 1e-9) << "-1 * 2: less likely too";
+  EXPECT_NEAR(kept[2].probability / kept[1].probability, std::exp(-2 - 1.5), 1e-9)
+      << "-1 * 2: less likely too";
 }
 
 TEST(Candidates, MinusInfinityForbidsAToken) {
