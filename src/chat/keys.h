@@ -20,6 +20,8 @@ enum class KeyKind {
   interrupt,
   suspend,
   redraw,
+  search,           // Ctrl+R
+  external_editor,  // Ctrl+G
   backspace,
   erase,
   left,

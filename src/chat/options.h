@@ -18,6 +18,7 @@ struct ChatOptions {
   SamplingChoices sampling;
   std::optional<uint64_t> seed;  // not given: another one each time
   WhenFull when_full = WhenFull::drop;
+  bool enter_sends = false;  // and Ctrl+Enter, Alt+Enter and Ctrl+J break the line
   bool keep_transcript = false;
   bool go_on = false;    // with the conversation that was begun last
   bool no_wait = false;  // a prompt that would have to wait fails instead

@@ -11,6 +11,7 @@
 #include "chat/keys.h"
 #include "chat/mailbox.h"
 #include "chat/options.h"
+#include "chat/prompt_history.h"
 #include "chat/screen.h"
 #include "chat/session.h"
 #include "chat/slash_command.h"
@@ -53,12 +54,14 @@ class Repl : private SessionView {
   void say_unless(const Status& done);  // the error, where there is one
   void interrupt();
   void on_signal();
+  void edit_prompt();
   void suspend();
   void resume();
   void resized();
   void leave(int code);
   void await_late_answers();
 
+  std::string send_keys() const;
   void draw();
   void say_log();
   void say(std::string_view line);  // foreign text is made visible
@@ -75,6 +78,8 @@ class Repl : private SessionView {
   Screen screen_;
   KeyParser parser_;
   Composer composer_;
+  PromptHistory history_{prompt_history_path()};
+  std::string last_sent_;
   Mailbox<std::string> log_;            // lines of any thread
   std::optional<ChatSession> session_;  // made behind the first prompt
 

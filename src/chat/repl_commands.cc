@@ -13,9 +13,9 @@ namespace {
 constexpr size_t kMaxReadBytes = size_t{1} << 20;
 
 constexpr std::string_view kKeysHelp =
-    "Enter breaks the line. Ctrl+Enter (where the terminal tells it from Enter), Alt+Enter, Ctrl+J, Ctrl+D "
-    "behind\n"
-    "a text, or a line that is just /send sends. Ctrl+C stops the answer. Ctrl+D on an empty line leaves.\n";
+    "Ctrl+D behind a text, or a line that is just /send, sends as well. Ctrl+C stops the answer. Up and "
+    "Down: older\n"
+    "prompts, Ctrl+R looks for one, Ctrl+G edits in $VISUAL or $EDITOR. Ctrl+D on an empty line leaves.\n";
 
 }  // namespace
 
@@ -25,7 +25,11 @@ void Repl::execute(const SlashCommand& command) {
     case Kind::prompt:
       return session_->submit(command.text);
     case Kind::help:
-      return say(std::string(kKeysHelp) + slash_command_help());
+      return say((options_.enter_sends
+                      ? "Enter sends; Ctrl+Enter, Alt+Enter and Ctrl+J break the line. "
+                      : "Enter breaks the line; Ctrl+Enter (where the terminal tells it), Alt+Enter "
+                        "and Ctrl+J send.\n") +
+                 std::string(kKeysHelp) + slash_command_help());
     case Kind::status:
       return say(session_->status());
     case Kind::stats:

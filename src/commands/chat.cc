@@ -62,6 +62,11 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
       "--seed", options->seed,
       "The same seed gives the same answers; it, --top-k and the -p's sample, at temperature 1 where none "
       "is known");
+  chat->add_option("--submit", options->enter_sends,
+                   "Which key sends: enter swaps Enter with the keys that send")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, bool>{{"enter", true}, {"ctrl-enter", false}}))
+      ->option_text("enter|ctrl-enter");
   chat->add_flag("--continue", options->go_on, "Go on with the conversation that was begun last");
   chat->add_option("--context", options->when_full,
                    "Where a conversation outgrows the context: drop its oldest messages, or stop")

@@ -238,6 +238,64 @@ def test_save_load_and_clear(chat, tmp_path):
     assert said(map(json.loads, saved.read_text().splitlines())) == ["one", "You said: one"]
 
 
+def test_prompts_are_at_hand_in_the_next_chat(chat, start):
+    chat.type("two\rlines\n")
+    chat.expect("prompt tokens reused]")
+    say(chat, "newest")
+    leave(chat)
+    chat = start("--verbose")
+    chat.expect("✓ tiny ready")
+    chat.type("\x1b[A\x1b[A")
+    chat.expect("lines")
+    chat.type("\x03")
+    chat.expect("Type a message...")
+    chat.type("\x12new")
+    chat.expect('prompts with "new": Ctrl+R older, Enter takes it, Ctrl+C leaves')
+    chat.type("\r!\n")
+    chat.expect("You said: newest!")
+    chat.expect("prompt tokens reused]")
+    leave(chat)
+
+
+def test_ctrl_g_edits_the_prompt_in_an_editor(start, tmp_path):
+    editor = tmp_path / "an editor"
+    editor.write_text("#!/bin/sh\n[ -t 1 ] && cat \"$1\" && stat -c %a \"$1\" >'" + str(tmp_path / "mode") + "'\n"
+                      "printf 'more\\nlines\\n' >>\"$1\"\n[ ! -e '" + str(tmp_path / "refuse") + "' ]\n")
+    editor.chmod(0o755)
+    chat = start("--verbose", VISUAL=f"'{editor}'", TMPDIR=str(tmp_path))
+    chat.expect("✓ tiny ready")
+    chat.type("hello \x07")
+    chat.expect("> hello more")
+    chat.expect("lines")
+    chat.send("")
+    chat.expect("You said: hello more")
+    chat.expect("prompt tokens reused]")
+    assert (tmp_path / "mode").read_text() == "600\n"
+    (tmp_path / "refuse").touch()
+    chat.type("again\x07")
+    chat.expect("failed; the prompt is as it was")
+    chat.expect("> again")
+    chat.send("")
+    chat.expect("You said: again")
+    chat.expect("prompt tokens reused]")
+    assert not list(tmp_path.glob("bitctl-prompt-*")), "the text is gone"
+    assert chat.output.count(b"\x1b[>4;2m") == 3, "what the terminal was asked for is asked for again"
+    leave(chat)
+
+
+def test_submit_enter(start):
+    chat = start("--submit", "enter", "--verbose")
+    chat.expect("Type a message... (Enter to send)")
+    chat.expect("✓ tiny ready")
+    chat.type("one\x1b\rtwo\r")
+    chat.expect("You said: one")
+    chat.expect("two")
+    chat.expect("prompt tokens reused]")
+    chat.type("/help\r")
+    chat.expect("Enter sends; Ctrl+Enter, Alt+Enter and Ctrl+J break the line.")
+    leave(chat)
+
+
 def test_continue_takes_up_the_newest_conversation(chat, start, tmp_path):
     say(chat, "one")
     second = start("--continue")
