@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "chat/line_chat.h"
 #include "chat/one_shot.h"
 #include "chat/repl.h"
 #include "chat/terminal.h"
@@ -29,6 +30,10 @@ int run_and_end(Chat& chat, SelfGivesWay& beside_a_training) {
 
 int run_chat(const ChatOptions& options, ModelOpener opener, Mono started) {
   SelfGivesWay beside_a_training;
+  if (options.input != ChatInput::prompt) {
+    LineChat lines(options, std::move(opener));
+    return run_and_end(lines, beside_a_training);
+  }
   if (!options.prompt && Terminal::is_there()) {
     ChatOptions kept = options;
     kept.keep_transcript = true;

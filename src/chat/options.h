@@ -11,9 +11,12 @@
 
 namespace bitctl {
 
+enum class ChatInput { prompt, lines, jsonl };  // what stands on stdin, where that is not a terminal's keys
+
 struct ChatOptions {
   ModelChoice model;
   std::optional<std::string> prompt;  // -p: one answer, then the end
+  ChatInput input = ChatInput::prompt;
   std::string system;
   SamplingChoices sampling;
   std::optional<uint64_t> seed;  // not given: another one each time

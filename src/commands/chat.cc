@@ -56,6 +56,14 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   chat->add_option("--step", options->model.step, "Of a run: the checkpoint of this step");
   chat->add_option("-p,--prompt", options->prompt,
                    "One answer to this (and to what standard input holds), then the end");
+  chat->add_flag_callback(
+          "--lines", [options] { options->input = ChatInput::lines; },
+          "Each line of standard input is a prompt of one conversation")
+      ->excludes("--prompt");
+  chat->add_flag_callback(
+          "--jsonl", [options] { options->input = ChatInput::jsonl; },
+          "Messages as JSON lines on standard input, events as JSON lines on standard output")
+      ->excludes("--prompt", "--lines");
   chat->add_option("--system", options->system, "System prompt");
   add_sampling_options(*chat, *options);
   chat->add_option(
