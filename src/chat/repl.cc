@@ -47,7 +47,7 @@ int Repl::run() {
   if (::isatty(STDERR_FILENO)) log_to([this](std::string line) { log_.post(std::move(line)); });
   draw();
   const Duration took = std::chrono::steady_clock::now() - started_;
-  session_.emplace(loop_, options_, std::move(opener_), static_cast<SessionView&>(*this));
+  session_.emplace(loop_, options_, opener_, static_cast<SessionView&>(*this));
   if (const Status started = session_->start(); !started) say("✗ " + started.error().message);
   terminal_.ask_what_it_tells();
   composer_.remember(history_.read());
@@ -135,7 +135,13 @@ void Repl::sent(const std::string& text) {
   execute(interpret(text));
 }
 
+void Repl::end_worker() {
+  session_->end_worker();
+  if (comparison_) comparison_->end_worker();
+}
+
 void Repl::interrupt() {
+  if (comparison_) return comparison_->stop();
   if (session_->stop_answer()) return;
   if (!composer_.editor().empty()) return composer_.clear();
   if (const size_t dropped = session_->drop_queue(); dropped > 0)

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/event_loop.h"
+#include "chat/comparison.h"
 #include "chat/composer.h"
 #include "chat/keys.h"
 #include "chat/mailbox.h"
@@ -27,8 +28,8 @@ class Repl : private SessionView {
   // Until the user leaves; returns the exit code. The terminal is as it was.
   int run();
   // A thread cannot be ended at once.
-  bool busy() const { return session_ && session_->busy(); }
-  void end_worker() { session_->end_worker(); }
+  bool busy() const { return (session_ && session_->busy()) || (comparison_ && comparison_->busy()); }
+  void end_worker();
 
  private:
   void state_changed(const Bootstrap& state) override;
@@ -50,6 +51,7 @@ class Repl : private SessionView {
   void read_file(const std::string& path);
   void save(const std::string& path);
   void load(const std::string& path);
+  void compare(const std::string& words);
   void set_seed(const std::string& text);
   void say_unless(const Status& done);  // the error, where there is one
   void interrupt();
@@ -82,6 +84,7 @@ class Repl : private SessionView {
   std::string last_sent_;
   Mailbox<std::string> log_;            // lines of any thread
   std::optional<ChatSession> session_;  // made behind the first prompt
+  std::optional<Comparison> comparison_;
 
   std::optional<EventLoop::TimerId> settling_;
   bool tells_ctrl_enter_ = false;  // proved by an answer or by a key

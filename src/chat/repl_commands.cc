@@ -54,6 +54,8 @@ void Repl::execute(const SlashCommand& command) {
       return show(command.text);
     case Kind::regen:
       return say_unless(session_->regenerate());
+    case Kind::compare:
+      return compare(command.text);
     case Kind::undo: {
       const auto taken_back = session_->undo();
       return say(taken_back ? "taken back: " + *taken_back : taken_back.error().message);
@@ -123,6 +125,27 @@ void Repl::load(const std::string& path) {
   const size_t messages = conversation->messages.size();
   const Status taken = session_->go_on_with(std::move(*conversation));
   say(taken ? fmt::format("{} messages loaded from {}", messages, path) : taken.error().message);
+}
+
+// Answers the last prompt once more, by both; the conversation stays as it is.
+void Repl::compare(const std::string& words) {
+  if (comparison_) return say("a comparison is going on; Ctrl+C stops it");
+  Conversation before = session_->conversation();
+  if (before.messages.empty()) return say("there is no prompt to compare by yet");
+  auto models = models_to_compare(words, session_->run());
+  if (!models) return say(models.error().message);
+  std::string prompt = before.messages[before.messages.size() - 2].content;
+  before.messages.resize(before.messages.size() - 2);
+  say("⏳ both answer the last prompt, one after the other...");
+  comparison_.emplace(loop_, options_, opener_,
+                      ComparedPrompt{std::move(before), std::move(prompt), session_->sampling()},
+                      std::move(*models), [this](const std::vector<ComparedAnswer>& answers) {
+                        if (answers.size() < 2)
+                          say_dim("[interrupted]");
+                        else
+                          say(side_by_side(answers, terminal_.width()));
+                        comparison_.reset();
+                      });
 }
 
 void Repl::set_seed(const std::string& text) {

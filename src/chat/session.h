@@ -86,6 +86,7 @@ class ChatSession {
   void show_prompt();
   void show_template();
   const std::string& transcript_path() const { return transcript_.path(); }
+  std::string run() const { return files_ ? files_->run : ""; }  // that the model is of; empty: of none
   std::string model_name() const { return files_ ? files_->name : state_.model; }
 
  private:

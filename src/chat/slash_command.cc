@@ -37,6 +37,8 @@ constexpr std::array kCommands{
     Known{"/show", Kind::show, Argument::may, "[params|prompt|template]", "what the model is given"},
     Known{"/regen", Kind::regen, Argument::none, "",
           "answer the last prompt again; the same seed says the same"},
+    Known{"/compare", Kind::compare, Argument::must, "A B",
+          "answer the last prompt by two models or steps, side by side"},
     Known{"/undo", Kind::undo, Argument::none, "", "take back the last prompt and its answer"},
     Known{"/edit", Kind::edit, Argument::none, "", "take them back, and the prompt up again"},
     Known{"/read", Kind::read, Argument::must, "FILE", "put the file's text into the prompt"},

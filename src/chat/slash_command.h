@@ -18,6 +18,7 @@ struct SlashCommand {
     set,
     show,
     regen,
+    compare,
     undo,
     edit,
     read,

@@ -201,6 +201,46 @@ def test_the_newest_step_of_a_run_in_training(start, model, tmp_path):
     leave(chat)
 
 
+def test_two_steps_side_by_side(start, model, tmp_path):
+    for step in (10, 20):
+        shutil.copytree(model, tmp_path / "run" / "checkpoints" / f"step-{step:09}")
+    chat = start("--verbose", path=tmp_path / "run")
+    chat.expect("✓ run (step 20) ready")
+    chat.send("/compare 10 20")
+    chat.expect("there is no prompt to compare by yet")
+    say(chat, "hello")
+    chat.send("/compare 10 20")
+    chat.expect("both answer the last prompt")
+    chat.expect(re.compile(rb"run \(step 10\) +\| run \(step 20\)"))
+    chat.expect(re.compile(rb"You said: hello +\| You said: hello"))
+    chat.send("/compare 10 " + str(tmp_path / "nowhere"))
+    chat.expect(re.compile(rb"run \(step 10\) +\| /"))
+    chat.expect("You said: hello")
+    chat.expect("✗ Failed: ")
+    chat.send("/status")
+    chat.expect("conversation: 2 messages")
+    leave(chat)
+
+
+def test_a_comparison_can_be_stopped_and_left(start, tmp_path):
+    gate = tmp_path / "gate"
+    gate.touch()
+    chat = start("--verbose", "--max-new-tokens", "20", FAKE_ENDLESS="1", FAKE_TOKEN_MS="3", FAKE_GATE=str(gate))
+    chat.expect("✓ tiny ready")
+    chat.send("x")
+    chat.expect("[stopped after 20 tokens]")
+    gate.unlink()
+    chat.send(f"/compare {tmp_path}/tiny {tmp_path}/tiny")
+    chat.expect("both answer the last prompt")
+    chat.type("\x03")
+    gate.touch()
+    chat.expect("[interrupted]")
+    gate.unlink()
+    chat.send(f"/compare {tmp_path}/tiny {tmp_path}/tiny")
+    chat.expect("both answer the last prompt")
+    leave(chat)  # at once, although a load is held
+
+
 def test_read_puts_a_file_into_the_prompt_and_sends_nothing(chat, tmp_path):
     (tmp_path / "notes").write_bytes(b"line one\r\nline\x1b[201~\n two\x07")
     chat.send("/read " + str(tmp_path / "notes"))

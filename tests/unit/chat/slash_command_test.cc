@@ -38,9 +38,9 @@ TEST(SlashCommand, AnUnknownOneIsAnErrorAndNeverAPrompt) {
 }
 
 TEST(SlashCommand, TheHelpNamesEveryCommand) {
-  for (const char* name :
-       {"/help", "/status", "/model", "/latest", "/retry", "/system", "/set", "/seed", "/show", "/regen",
-        "/undo", "/edit", "/read", "/clear", "/save", "/load", "/stats", "/send", "/quit"}) {
+  for (const char* name : {"/help",  "/status", "/model", "/latest",  "/retry", "/system", "/set",
+                           "/seed",  "/show",   "/regen", "/compare", "/undo",  "/edit",   "/read",
+                           "/clear", "/save",   "/load",  "/stats",   "/send",  "/quit"}) {
     EXPECT_THAT(slash_command_help(), testing::HasSubstr(std::string("  ") + name + " ")) << name;
     EXPECT_THAT(interpret(name).text, testing::Not(testing::HasSubstr("unknown command"))) << name;
   }
