@@ -6,6 +6,8 @@ when the other end of the socket is gone.
 
     {"id": 1, "op": "load", "folder": "…"}              -> {"id": 1, "template": …, "stop_ids": […], "generation": {…}}
     {"id": 2, "op": "encode", "messages": [{…}, …]}     -> {"id": 2, "ids": […]}
+    {"id": 2, "op": "render", "messages": [{…}, …]}     -> {"id": 2, "text": "…", "tokens": 42}
+    {"id": 2, "op": "template"}                         -> {"id": 2, "text": "…"}
     {"id": 3, "op": "decode", "stream": 7, "ids": […], "last": false} -> {"id": 3, "text": "…"}
 
 A request that cannot be answered gets {"id": …, "error": "one line"}; a worker that cannot work at all says
@@ -190,15 +192,24 @@ class TextModel:
     # is encoded as Hugging Face encodes it, and only the control tokens found at those places are encoded apart.
 
     def encode(self, messages):
+        swaps, rendered = self._rendered(messages)
+        return self._encode_rendered(rendered, swaps, add_special_tokens=self.template is None)
+
+    def render(self, messages):
+        """What the model reads, as text."""
+        swaps, rendered = self._rendered(messages)
+        return swaps.undo(rendered)[0]
+
+    def _rendered(self, messages):
         template = self.template.source if self.template is not None else ""
         swaps = Swaps(template + "".join(message["content"] for message in messages))
         swapped = [{**message, "content": self._swap(message["content"], swaps)} for message in messages]
         if self.template is not None:
-            return self._encode_rendered(self.template.render(swapped, add_generation_prompt=True), swaps)
+            return swaps, self.template.render(swapped, add_generation_prompt=True)
         # A model without a template goes on with the last prompt's text.
         if any(message["role"] == "system" for message in messages):
             raise TextError("this model has no chat template, so it takes no system prompt")
-        return self._encode_rendered(swapped[-1]["content"], swaps, add_special_tokens=True)
+        return swaps, swapped[-1]["content"]
 
     def _is_control(self, id, text):
         return id in self.special_ids and (id not in self.unknown_ids or self.tokenizer.id_to_token(id) in text)
@@ -287,7 +298,7 @@ class Worker:
     def op_load(self, request):
         self.model = model = TextModel(request["folder"])
         self.streams = {}
-        wanted = ("do_sample", "temperature", "top_p", "top_k", "max_new_tokens")
+        wanted = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "max_new_tokens")
         generation = {key: model.generation[key] for key in wanted if model.generation.get(key) is not None}
         for key, value in generation.items():  # Python's json takes NaN and 1e400, nobody else does
             if isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
@@ -297,6 +308,13 @@ class Worker:
             "stop_ids": model.stop_ids,
             "generation": generation,
         }
+
+    def op_render(self, request):
+        text = self.model.render(request["messages"])
+        return {"text": text, "tokens": len(self.model.encode(request["messages"]))}
+
+    def op_template(self, request):
+        return {"text": self.model.template.source if self.model.template else ""}
 
     def op_encode(self, request):
         return {"ids": self.model.encode(request["messages"])}

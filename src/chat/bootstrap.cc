@@ -97,6 +97,7 @@ Bootstrap next_bootstrap(const Bootstrap& state, const BootstrapEvent& event) {
                           if (ended) next.stage = State::Initializing{};
                           return next;
                         },
+                        [&](const event::OtherModel&) { return State{}; },
                     },
                     event);
 }

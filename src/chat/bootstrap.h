@@ -71,12 +71,13 @@ struct Failure {
 };
 struct NotHere {};
 struct Retry {};
+struct OtherModel {};
 }  // namespace bootstrap_event
 
 using BootstrapEvent =
     std::variant<bootstrap_event::FileDownloads, bootstrap_event::ModelFound, bootstrap_event::BytesLoaded,
                  bootstrap_event::WeightsReady, bootstrap_event::TextReady, bootstrap_event::Failure,
-                 bootstrap_event::NotHere, bootstrap_event::Retry>;
+                 bootstrap_event::NotHere, bootstrap_event::Retry, bootstrap_event::OtherModel>;
 
 // An event that means nothing in a state leaves it as it is.
 Bootstrap next_bootstrap(const Bootstrap& state, const BootstrapEvent& event);

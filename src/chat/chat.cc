@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "chat/line_chat.h"
 #include "chat/one_shot.h"
 #include "chat/repl.h"
 #include "chat/terminal.h"
@@ -29,8 +30,14 @@ int run_and_end(Chat& chat, SelfGivesWay& beside_a_training) {
 
 int run_chat(const ChatOptions& options, ModelOpener opener, Mono started) {
   SelfGivesWay beside_a_training;
+  if (options.input != ChatInput::prompt) {
+    LineChat lines(options, std::move(opener));
+    return run_and_end(lines, beside_a_training);
+  }
   if (!options.prompt && Terminal::is_there()) {
-    Repl repl(options, std::move(opener), started);
+    ChatOptions kept = options;
+    kept.keep_transcript = true;
+    Repl repl(kept, std::move(opener), started);
     return run_and_end(repl, beside_a_training);
   }
   OneShot one(options, std::move(opener));

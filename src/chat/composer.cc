@@ -1,5 +1,11 @@
 #include "chat/composer.h"
 
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "chat/graphemes.h"
+
 namespace bitctl {
 namespace {
 
@@ -12,7 +18,22 @@ std::string_view trimmed(std::string_view text) {
 
 }  // namespace
 
+void Composer::remember(std::vector<std::string> prompts) {
+  recalled_ += prompts.size();
+  history_.insert(history_.begin(), std::make_move_iterator(prompts.begin()),
+                  std::make_move_iterator(prompts.end()));
+}
+
 Intention Composer::apply(const Key& key, int width) {
+  if (search_ && search(key)) return {};
+  if (!enter_sends_) return edit(key, width);
+  // What comes as CSI u is Shift+Enter: plain Enter is CR, also where the other keys are told apart.
+  if (key.kind == KeyKind::newline && !key.extended) return send();
+  if (key.kind == KeyKind::send) return edit({.kind = KeyKind::newline}, width);
+  return edit(key, width);
+}
+
+Intention Composer::edit(const Key& key, int width) {
   using Kind = Intention::Kind;
   switch (key.kind) {
     case KeyKind::text:
@@ -36,6 +57,11 @@ Intention Composer::apply(const Key& key, int width) {
       return {Kind::suspend};
     case KeyKind::redraw:
       return {Kind::redraw};
+    case KeyKind::external_editor:
+      return {Kind::edit_externally};
+    case KeyKind::search:
+      search_ = Search{.query = {}, .before = editor_.text(), .at = history_.size()};
+      break;
     case KeyKind::backspace:
       editor_.backspace();
       break;
@@ -100,6 +126,50 @@ void Composer::recall(int by) {
   if (recalled_ == history_.size()) draft_ = editor_.text();
   recalled_ += static_cast<size_t>(by);
   editor_.set(recalled_ == history_.size() ? draft_ : history_[recalled_]);
+}
+
+bool Composer::search(const Key& key) {
+  switch (key.kind) {
+    case KeyKind::text:
+      search_->query += key.text;
+      find(history_.size());
+      return true;
+    case KeyKind::backspace:
+      search_->query.resize(previous_grapheme(search_->query, search_->query.size()));
+      find(history_.size());
+      return true;
+    case KeyKind::search:
+      find(search_->at);
+      return true;
+    case KeyKind::interrupt:
+    case KeyKind::external_editor:
+      editor_.set(search_->before);
+      search_.reset();
+      return true;
+    case KeyKind::kitty_flags:
+    case KeyKind::device_attributes:
+      return true;
+    default:
+      // The text that was found is the one to go on with; Up and Down lead away from its place.
+      recalled_ = search_->at;
+      draft_ = search_->before;
+      search_.reset();
+      return key.kind == KeyKind::newline;
+  }
+}
+
+void Composer::find(size_t below) {
+  while (below > 0 && history_[below - 1].find(search_->query) == std::string::npos) --below;
+  search_->found = below > 0;
+  if (!search_->found) return;
+  search_->at = below - 1;
+  editor_.set(history_[search_->at]);
+}
+
+std::string Composer::search_hint() const {
+  if (!search_) return {};
+  return fmt::format("{} \"{}\": Ctrl+R older, Enter takes it, Ctrl+C leaves",
+                     search_->found ? "prompts with" : "no older prompt with", search_->query);
 }
 
 }  // namespace bitctl

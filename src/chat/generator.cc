@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 namespace bitctl {
 namespace {
@@ -17,6 +18,11 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
 Duration since(Mono start) { return std::chrono::steady_clock::now() - start; }
 
 }  // namespace
+
+std::string_view name_of(StopReason reason) {
+  constexpr std::array<std::string_view, 4> kNames{"end_of_turn", "length", "interrupted", "error"};
+  return kNames[static_cast<size_t>(reason)];
+}
 
 std::string figures(const GenerationEnd& end) {
   const double spent = as_seconds(end.total - end.to_first_token);
@@ -84,7 +90,7 @@ GenerationEnd Generator::generate(const GenerationJob& job) {
   if (const Status status = prefill(job.prompt, end.reused_tokens); !status)
     return finish(StopReason::error, status.error().message);
   while (!stop_) {
-    const auto id = sample(logits_, job.sampling, cached_.size());
+    const auto id = sample(logits_, job.sampling, cached_.size(), cached_);
     if (!id) return finish(StopReason::error, id.error().message);
     if (end.new_tokens == 0) end.to_first_token = since(start);
     if (contains(job.stop_ids, *id)) return finish(StopReason::end_of_turn);

@@ -43,9 +43,13 @@ struct GenerationEnd {
   size_t prompt_tokens = 0;
   size_t reused_tokens = 0;  // of the prompt: they were in the decoder's cache already
   size_t new_tokens = 0;
+  bool context_full = false;  // why it is StopReason::length
   Duration to_first_token{};
   Duration total{};
 };
+
+// "end_of_turn", "length", "interrupted", "error": as transcripts and --jsonl have it.
+std::string_view name_of(StopReason reason);
 
 // "[15 tokens, 34.2 tok/s, first after 120ms, 30 of 45 prompt tokens reused]".
 std::string figures(const GenerationEnd& end);

@@ -28,13 +28,25 @@ constexpr int kEnter = 13, kTab = 9, kEscape = 27, kBackspace = 127;
 constexpr int kKeypadEnter = 57414;
 
 using Meaning = std::pair<int, KeyKind>;
-constexpr Meaning kControls[] = {
-    {'\r', KeyKind::newline},   {'\n', KeyKind::send},        {0x01, KeyKind::home},
-    {0x02, KeyKind::left},      {0x03, KeyKind::interrupt},   {0x04, KeyKind::end_of_input},
-    {0x05, KeyKind::end},       {0x06, KeyKind::right},       {0x08, KeyKind::backspace},
-    {0x7f, KeyKind::backspace}, {0x0b, KeyKind::kill_to_end}, {0x0c, KeyKind::redraw},
-    {0x0e, KeyKind::down},      {0x10, KeyKind::up},          {0x15, KeyKind::kill_to_start},
-    {0x17, KeyKind::kill_word}, {0x1a, KeyKind::suspend}};
+constexpr Meaning kControls[] = {{'\r', KeyKind::newline},
+                                 {'\n', KeyKind::send},
+                                 {0x01, KeyKind::home},
+                                 {0x02, KeyKind::left},
+                                 {0x03, KeyKind::interrupt},
+                                 {0x04, KeyKind::end_of_input},
+                                 {0x05, KeyKind::end},
+                                 {0x06, KeyKind::right},
+                                 {0x08, KeyKind::backspace},
+                                 {0x7f, KeyKind::backspace},
+                                 {0x0b, KeyKind::kill_to_end},
+                                 {0x0c, KeyKind::redraw},
+                                 {0x0e, KeyKind::down},
+                                 {0x10, KeyKind::up},
+                                 {0x15, KeyKind::kill_to_start},
+                                 {0x17, KeyKind::kill_word},
+                                 {0x1a, KeyKind::suspend},
+                                 {0x12, KeyKind::search},
+                                 {0x07, KeyKind::external_editor}};
 constexpr Meaning kWithAlt[] = {{'\r', KeyKind::send},      {'\n', KeyKind::send},
                                 {'b', KeyKind::word_left},  {'f', KeyKind::word_right},
                                 {0x08, KeyKind::kill_word}, {0x7f, KeyKind::kill_word}};
@@ -87,6 +99,8 @@ bool is_c1(std::string_view character) {
   return character.size() == 2 && character[0] == '\xc2' && static_cast<unsigned char>(character[1]) < 0xa0;
 }
 
+}  // namespace
+
 // CR, LF and CRLF become '\n'; other control characters but the tab are left out.
 std::string cleaned_paste(std::string_view raw) {
   std::string text;
@@ -102,8 +116,6 @@ std::string cleaned_paste(std::string_view raw) {
   }
   return valid_utf8(text);
 }
-
-}  // namespace
 
 std::vector<Key> KeyParser::feed(std::string_view bytes) {
   keys_.clear();

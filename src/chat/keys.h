@@ -20,6 +20,8 @@ enum class KeyKind {
   interrupt,
   suspend,
   redraw,
+  search,           // Ctrl+R
+  external_editor,  // Ctrl+G
   backspace,
   erase,
   left,
@@ -46,6 +48,9 @@ struct Key {
 
   bool operator==(const Key&) const = default;
 };
+
+// A text as a paste gives it: valid UTF-8, '\n' and '\t' its only control characters.
+std::string cleaned_paste(std::string_view raw);
 
 class KeyParser {
  public:

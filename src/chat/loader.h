@@ -36,8 +36,13 @@ struct BytesLoaded {
   uint64_t total = 0;
 };
 
-// In this order: what was found (or why nothing was), progress, what was opened (or why not).
-using LoaderEvent = std::variant<Result<ModelFiles>, BytesLoaded, Result<std::unique_ptr<Decoder>>>;
+struct LoadWarning {
+  std::string text;
+};
+
+// In this order: what was found (or why nothing was), warnings, progress, what was opened (or why not).
+using LoaderEvent =
+    std::variant<Result<ModelFiles>, LoadWarning, BytesLoaded, Result<std::unique_ptr<Decoder>>>;
 
 class Loader {
  public:
@@ -46,12 +51,12 @@ class Loader {
   ~Loader();  // waits for the opener, which cannot be stopped
 
   // Not before the last event of an earlier start has come.
-  void start(const std::string& path);
+  void start(const ModelChoice& choice);
 
   Mailbox<LoaderEvent>& events() { return events_; }
 
  private:
-  void run(const std::string& path);
+  void run(const ModelChoice& choice);
 
   ModelOpener opener_;
   OpenOptions options_;

@@ -1,6 +1,7 @@
 #include "chat/model_files.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +12,8 @@
 #include "base/read_file.h"
 #include "base/strict_json.h"
 #include "base/visible_text.h"
+#include "chat/hub_cache.h"
+#include "checkpoint/catalog.h"
 #include "checkpoint/manifest.h"
 #include "run/run_folder.h"
 
@@ -36,17 +39,11 @@ bool holds_model(const fs::path& folder) {
   return is_file(folder / kModelFile) || is_file(folder / kModelIndex);
 }
 
-// The newest committed step: names are made so that they sort by step.
-std::optional<fs::path> newest_step(const fs::path& checkpoints) {
-  std::optional<fs::path> newest;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(checkpoints, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-") && holds_model(entry.path()) &&
-        (!newest || name > newest->filename().string()))
-      newest = entry.path();
-  }
-  return newest;
+// Newest first. One whose model is being removed, or was never written, is none.
+std::vector<StepFolder> steps_of(const fs::path& run) {
+  auto steps = step_folders((run / "checkpoints").string());
+  std::erase_if(steps, [](const StepFolder& step) { return !holds_model(step.path); });
+  return steps;
 }
 
 // The name that the user sees, whatever links and dots led there.
@@ -98,35 +95,120 @@ Result<ModelFiles> in_folder(const fs::path& folder, const std::string& name) {
       fmt::format("{}: no model.safetensors, no model/ and no checkpoint in this folder", folder.string()));
 }
 
-}  // namespace
+Result<ModelFiles> in_step(const fs::path& run, const StepFolder& step, const std::string& name) {
+  auto files = in_folder(step.path, fmt::format("{} (step {})", name, step.step));
+  if (files) files->run = run.string();
+  return files;
+}
 
-Result<ModelFiles> find_model_files(const std::string& path) {
-  const fs::path given = path;
-  if (is_folder(given)) {
-    const std::string name = name_of(given);
-    if (holds_model(given)) return in_folder(given, name);
-    if (holds_model(given / "model")) return in_folder(given / "model", name);
-    if (const auto step = newest_step(given / "checkpoints")) return in_folder(*step, name);
-    return in_folder(given, name);
+Result<ModelFiles> in_run(const fs::path& run, const ModelChoice& choice) {
+  const std::string name = name_of(run);
+  const auto steps = steps_of(run);
+  if (!choice.step) {
+    if (!choice.newest_step && holds_model(run / "model")) {
+      auto files = in_folder(run / "model", name);
+      if (files) files->run = run.string();
+      return files;
+    }
+    if (!steps.empty()) return in_step(run, steps.front(), name);
+    return fail(ErrorKind::not_found, fmt::format("{}: no checkpoint yet", run.string()));
   }
-  if (!is_file(given)) {
-    const bool may_be_a_run = path.find('/') == std::string::npos;
-    const auto run = may_be_a_run ? find_run(path, absolute_path(".")) : fail(ErrorKind::not_found, "");
-    if (run) return find_model_files(run->path());
-    if (path.empty() || run.error().kind == ErrorKind::invalid) return tl::unexpected(run.error());
-    return fail(ErrorKind::not_found, fmt::format("{}: no such file, folder or run", path));
+  std::vector<uint64_t> numbers;
+  for (const StepFolder& step : steps) {
+    if (step.step == *choice.step) return in_step(run, step, name);
+    numbers.push_back(step.step);
   }
-  if (given.extension() != kEnding)
+  return fail(
+      ErrorKind::not_found,
+      fmt::format("{}: no checkpoint of step {}; {}", run.string(), *choice.step,
+                  numbers.empty() ? "there is none" : fmt::format("there are {}", fmt::join(numbers, ", "))));
+}
+
+bool has_steps_or_model(const fs::path& folder) {
+  return holds_model(folder / "model") || !steps_of(folder).empty();
+}
+
+// A finished run answers before one that is still in training.
+Result<ModelFiles> in_newest_run(const ModelChoice& choice) {
+  const std::string here = absolute_path(".");
+  std::optional<std::string> unfinished;
+  for (const bool all : {false, true}) {
+    for (const RunFolder& run : list_runs(here, all)) {
+      if (holds_model(run.model())) return in_run(run.path(), choice);
+      if (!unfinished && has_steps_or_model(run.path())) unfinished = run.path();
+    }
+    if (unfinished) return in_run(*unfinished, choice);
+  }
+  const auto newest = find_run("", here);
+  if (!newest) return tl::unexpected(newest.error());
+  return fail(ErrorKind::not_found,
+              fmt::format("{}: no checkpoint yet, and no other run has one; name a model", newest->path()));
+}
+
+// The text worker and the decoder need these beside the weights.
+Result<ModelFiles> in_hub_cache(const std::string& name, const std::string& model) {
+  const auto snapshot = find_hub_snapshot(model);
+  if (!snapshot) return tl::unexpected(snapshot.error());
+  auto files = in_folder(*snapshot, name);
+  std::string missing = files ? "" : files.error().message;
+  for (const char* file : {"config.json", "tokenizer.json"})
+    if (missing.empty() && !is_file(fs::path(*snapshot) / file))
+      missing = fmt::format("{}/{}: no such file", *snapshot, file);
+  if (missing.empty()) return files;
+  return fail(ErrorKind::not_found,
+              fmt::format("{} is not whole in the Hugging Face cache: {}", name, missing));
+}
+
+Result<ModelFiles> by_name(const ModelChoice& choice) {
+  const std::string& name = choice.path;
+  const bool may_be_a_run = name.find('/') == std::string::npos;
+  std::string looked = fmt::format("{}: no such file, folder or run", name);
+  if (may_be_a_run) {
+    const auto run = find_run(name, absolute_path("."));
+    if (run) return in_run(run->path(), choice);
+    if (run.error().kind == ErrorKind::invalid) return tl::unexpected(run.error());
+    looked = fmt::format("{}: no such file or folder; {}", name, run.error().message);
+  }
+  if (!may_be_hub_name(name)) return fail(ErrorKind::not_found, looked);
+  if (const auto model = find_hub_model(name)) return in_hub_cache(name, *model);
+  return fail(ErrorKind::not_found,
+              fmt::format("{}; not in the Hugging Face cache {}", looked, hub_cache_folder()));
+}
+
+Result<ModelFiles> in_file(const fs::path& file) {
+  if (file.extension() != kEnding)
     return fail(
         ErrorKind::invalid,
         fmt::format("{}: not a .safetensors file; give a model's .safetensors file, its folder, or a run",
-                    path));
-  const fs::path folder = given.has_parent_path() ? given.parent_path() : fs::path(".");
+                    file.string()));
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
   // One part stands for all of them.
-  const std::string file = given.filename();
-  if (is_model_file(file) && file != kModelFile && is_file(folder / kModelIndex))
+  const std::string name = file.filename();
+  if (is_model_file(name) && name != kModelFile && is_file(folder / kModelIndex))
     return in_folder(folder, name_of(folder));
-  return ModelFiles{name_of(given), {path}, folder.string()};
+  return ModelFiles{name_of(file), {file.string()}, folder.string()};
+}
+
+Result<ModelFiles> without_step(Result<ModelFiles> found, const ModelChoice& choice) {
+  if (!found || !found->run.empty() || (!choice.step && !choice.newest_step)) return found;
+  return fail(ErrorKind::invalid, fmt::format("{}: not a run, so it has no steps", choice.path));
+}
+
+Result<ModelFiles> find(const ModelChoice& choice) {
+  const fs::path given = choice.path;
+  if (choice.path.empty()) return in_newest_run(choice);
+  if (is_folder(given) && !holds_model(given) && has_steps_or_model(given)) return in_run(given, choice);
+  if (is_folder(given)) return without_step(in_folder(given, name_of(given)), choice);
+  return without_step(is_file(given) ? in_file(given) : by_name(choice), choice);
+}
+
+}  // namespace
+
+Result<ModelFiles> find_model_files(const ModelChoice& choice) {
+  auto found = find(choice);
+  if (found && found->folder == choice.other_than)
+    return fail(ErrorKind::invalid, found->name + " is the newest already");
+  return found;
 }
 
 }  // namespace bitctl

@@ -1,8 +1,11 @@
 // From what the user named to the files of a model: a .safetensors file with config.json and tokenizer.json
-// beside it, a folder that holds them (in several parts, where model.safetensors.index.json names them), or a
-// run (its finished model, else its newest step) by folder, id or prefix; nothing named means the newest run.
+// beside it, a folder that holds them (in several parts, where model.safetensors.index.json names them), a
+// run (its finished model, else its newest step) by folder, id or prefix, or a name in the Hugging Face
+// cache.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,15 +13,25 @@
 
 namespace bitctl {
 
+struct ModelChoice {
+  std::string path;              // empty: the newest finished run here, else the newest with a checkpoint
+  std::optional<uint64_t> step;  // of a run: this checkpoint
+  bool newest_step = false;      // of a run: its newest checkpoint, also where it has finished
+  std::string other_than = {};  // the folder whose model answers already: Error::invalid if it is found again
+
+  bool operator==(const ModelChoice&) const = default;
+};
+
 struct ModelFiles {
   std::string name;                  // for people
   std::vector<std::string> weights;  // the .safetensors file, or all parts of it
   std::string folder;                // holds config.json, tokenizer.json and the rest
+  std::string run = {};              // the folder of the run that they belong to; empty: of none
 };
 
 // Error::not_found where nothing is at that path, Error::invalid where it is no model, Error::damaged where
-// the index is none; the message says what is missing. Reads folders and the index only; the files are opened
-// by whoever uses them.
-Result<ModelFiles> find_model_files(const std::string& path);
+// the index is none; the message says what is missing, or where was looked. Reads folders and the index only;
+// the files are opened by whoever uses them.
+Result<ModelFiles> find_model_files(const ModelChoice& choice);
 
 }  // namespace bitctl

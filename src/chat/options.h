@@ -5,21 +5,26 @@
 #include <optional>
 #include <string>
 
+#include "chat/context.h"
 #include "chat/loader.h"
+#include "chat/sampling.h"
 
 namespace bitctl {
 
+enum class ChatInput { prompt, lines, jsonl };  // what stands on stdin, where that is not a terminal's keys
+
 struct ChatOptions {
-  std::string path;
+  ModelChoice model;
   std::optional<std::string> prompt;  // -p: one answer, then the end
+  ChatInput input = ChatInput::prompt;
   std::string system;
-  // Where not given: what the model's generation_config.json says, else greedy; with top_p or seed,
-  // temperature 1.
-  std::optional<double> temperature;
-  std::optional<double> top_p;
-  std::optional<int64_t> max_new_tokens;
+  SamplingChoices sampling;
   std::optional<uint64_t> seed;  // not given: another one each time
-  bool no_wait = false;          // a prompt that would have to wait fails instead
+  WhenFull when_full = WhenFull::drop;
+  bool enter_sends = false;  // and Ctrl+Enter, Alt+Enter and Ctrl+J break the line
+  bool keep_transcript = false;
+  bool go_on = false;    // with the conversation that was begun last
+  bool no_wait = false;  // a prompt that would have to wait fails instead
   bool offline = false;
   bool verbose = false;
   OpenOptions open;

@@ -19,6 +19,11 @@ std::string_view cut(std::string_view text, int width) {
   return text.substr(0, break_rows(text, width)[0].end);
 }
 
+void add_hint(PromptFrame& frame, const PromptStyle& style, std::string_view hint) {
+  if (!hint.empty() && style.height > 2)
+    frame.rows.push_back(std::string(kIndent) + dim(cut(shown(hint), text_width(style.width))));
+}
+
 }  // namespace
 
 int text_width(int terminal_width) {
@@ -32,6 +37,7 @@ PromptFrame prompt_frame(std::string_view text, size_t cursor, const PromptStyle
     const std::string hint = fmt::format("Type a message... ({} to send)", style.send_keys);
     frame.rows = {std::string(kMark) + dim(cut(hint, width))};
     frame.before_cursor = kMark;
+    add_hint(frame, style, style.hint);
     return frame;
   }
   const auto rows = break_rows(text, width);
@@ -48,9 +54,11 @@ PromptFrame prompt_frame(std::string_view text, size_t cursor, const PromptStyle
       frame.before_cursor = std::string(mark) + shown(text.substr(rows[i].begin, cursor - rows[i].begin));
   }
   frame.cursor_row = cursor_row - first;
-  if (text.find('\n') != std::string_view::npos && style.height > 2)
-    frame.rows.push_back(std::string(kIndent) +
-                         dim(cut(fmt::format("({} to send)", style.send_keys), width)));
+  const bool many_lines = text.find('\n') != std::string_view::npos;
+  add_hint(frame, style,
+           !style.hint.empty() ? style.hint
+           : many_lines        ? fmt::format("({} to send)", style.send_keys)
+                               : "");
   return frame;
 }
 

@@ -21,6 +21,7 @@ struct PromptStyle {
   int width = 80;         // of the terminal
   int height = 24;        // a longer text shows the rows around its cursor
   std::string send_keys;  // "Ctrl+Enter"
+  std::string hint = {};  // for the row below the text, instead of those keys
 };
 
 // Cells of text in a row: what the mark at its left and the cursor's own cell leave.

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/visible_text.h"
+#include "chat/external_editor.h"
 #include "chat/graphemes.h"
 
 namespace bitctl {
@@ -28,7 +29,11 @@ double milliseconds(Duration duration) { return std::chrono::duration<double, st
 }  // namespace
 
 Repl::Repl(const ChatOptions& options, ModelOpener opener, Mono started)
-    : options_(options), opener_(std::move(opener)), started_(started), screen_(terminal_.width()) {}
+    : options_(options),
+      opener_(std::move(opener)),
+      started_(started),
+      screen_(terminal_.width()),
+      composer_(options.enter_sends) {}
 
 // The prompt first: nothing before it reads a file, starts a thread or waits for the terminal.
 int Repl::run() {
@@ -42,9 +47,10 @@ int Repl::run() {
   if (::isatty(STDERR_FILENO)) log_to([this](std::string line) { log_.post(std::move(line)); });
   draw();
   const Duration took = std::chrono::steady_clock::now() - started_;
-  session_.emplace(loop_, options_, std::move(opener_), static_cast<SessionView&>(*this));
-  session_->start();
+  session_.emplace(loop_, options_, opener_, static_cast<SessionView&>(*this));
+  if (const Status started = session_->start(); !started) say("✗ " + started.error().message);
   terminal_.ask_what_it_tells();
+  composer_.remember(history_.read());
   if (options_.verbose) say(fmt::format("[REPL ready in {:.0f}ms]", std::ceil(milliseconds(took))));
   loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) { read_keys(); });
   loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { on_signal(); });
@@ -115,6 +121,8 @@ void Repl::on_key(const Key& key) {
       return interrupt();
     case Intention::Kind::suspend:
       return suspend();
+    case Intention::Kind::edit_externally:
+      return edit_prompt();
     case Intention::Kind::redraw:
       return terminal_.write(screen_.take_prompt_away() + "\x1b[H\x1b[2J");
   }
@@ -122,33 +130,18 @@ void Repl::on_key(const Key& key) {
 
 void Repl::sent(const std::string& text) {
   show_prompt_text(text);
-  const SlashCommand command = interpret(text);
-  switch (command.kind) {
-    case SlashCommand::Kind::prompt:
-      return session_->submit(command.text);
-    case SlashCommand::Kind::help:
-      return say(slash_command_help());
-    case SlashCommand::Kind::status:
-      return say(session_->status());
-    case SlashCommand::Kind::retry:
-      if (!session_->retry()) say("nothing has failed");
-      return;
-    case SlashCommand::Kind::system:
-      session_->set_system(command.text);
-      return say(command.text.empty() ? "no system prompt from here on"
-                                      : "system prompt set, from the next prompt on");
-    case SlashCommand::Kind::clear:
-      return say(session_->clear() ? "a new conversation" : "an answer is being written; Ctrl+C stops it");
-    case SlashCommand::Kind::nothing:
-      return;
-    case SlashCommand::Kind::quit:
-      return leave(kOk);
-    case SlashCommand::Kind::unknown:
-      return say(command.text);
-  }
+  if (text != std::exchange(last_sent_, text))
+    if (const Status kept = history_.add(text); !kept) say_dim(kept.error().message);
+  execute(interpret(text));
+}
+
+void Repl::end_worker() {
+  session_->end_worker();
+  if (comparison_) comparison_->end_worker();
 }
 
 void Repl::interrupt() {
+  if (comparison_) return comparison_->stop();
   if (session_->stop_answer()) return;
   if (!composer_.editor().empty()) return composer_.clear();
   if (const size_t dropped = session_->drop_queue(); dropped > 0)
@@ -176,6 +169,20 @@ void Repl::on_signal() {
     }
   }
   draw();
+}
+
+void Repl::edit_prompt() {
+  terminal_.write(screen_.take_prompt_away());
+  terminal_.leave();
+  const auto edited = edit_externally(composer_.editor().text());
+  // A Ctrl-C in the editor was the editor's; what ends us does so now.
+  while (const int signal = next_signal(signals_.get()))
+    if (signal == SIGTERM || signal == SIGHUP) return leave(128 + signal);
+  resume();
+  if (edited)
+    composer_.replace(cleaned_paste(*edited));
+  else
+    say(edited.error().message);
 }
 
 void Repl::suspend() {
@@ -233,20 +240,29 @@ void Repl::answer_text(std::string_view text) {
 void Repl::answer_ends(const GenerationEnd& end) {
   terminal_.write(screen_.end_line());
   if (end.reason == StopReason::interrupted) say_dim("[interrupted]");
-  if (end.reason == StopReason::length) say_dim(fmt::format("[stopped after {} tokens]", end.new_tokens));
+  if (end.reason == StopReason::length)
+    say_dim(end.context_full ? std::string("[stopped: the context is full]")
+                             : fmt::format("[stopped after {} tokens]", end.new_tokens));
   if (end.reason == StopReason::error) say("✗ " + end.error);
   if (options_.verbose && end.new_tokens > 0) say_dim(figures(end));
 }
 
 void Repl::warning(const std::string& text) { say(text); }
 
+void Repl::shown(const std::string& text) { say(text); }
+
+std::string Repl::send_keys() const {
+  if (options_.enter_sends) return "Enter";
+  return tells_ctrl_enter_ ? "Ctrl+Enter" : "Alt+Enter or Ctrl+J";
+}
+
 void Repl::draw() {
   if (!terminal_.entered()) return;
-  terminal_.write(
-      screen_.draw(prompt_frame(composer_.editor().text(), composer_.editor().cursor(),
-                                {.width = terminal_.width(),
-                                 .height = terminal_.height(),
-                                 .send_keys = tells_ctrl_enter_ ? "Ctrl+Enter" : "Alt+Enter or Ctrl+J"})));
+  terminal_.write(screen_.draw(prompt_frame(composer_.editor().text(), composer_.editor().cursor(),
+                                            {.width = terminal_.width(),
+                                             .height = terminal_.height(),
+                                             .send_keys = send_keys(),
+                                             .hint = composer_.search_hint()})));
 }
 
 void Repl::say_log() {

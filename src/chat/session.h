@@ -4,6 +4,7 @@
 #pragma once
 
 #include <deque>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,7 +17,9 @@
 #include "chat/loader.h"
 #include "chat/options.h"
 #include "chat/router.h"
+#include "chat/sampling.h"
 #include "chat/text_worker.h"
+#include "chat/transcript.h"
 
 namespace bitctl {
 
@@ -33,6 +36,7 @@ class SessionView {
   // Of an error, end.error says which.
   virtual void answer_ends(const GenerationEnd& end) = 0;
   virtual void warning(const std::string& text) = 0;
+  virtual void shown(const std::string& text) = 0;  // what show_prompt() and its like were asked for
 };
 
 class ChatSession {
@@ -41,8 +45,9 @@ class ChatSession {
   ~ChatSession();
   ChatSession(const ChatSession&) = delete;
 
-  // Starts the threads and the text worker, and with them the loading.
-  void start();
+  // Starts the threads and the text worker, and with them the loading. An error is of options.go_on: there is
+  // no conversation to go on with; a new one is begun then.
+  Status start();
   void submit(std::string prompt);
   // Stops the answer that is being made; false where there is none. At once where only the text worker is
   // waited for, which is replaced then; else behind the token that is being computed.
@@ -51,9 +56,21 @@ class ChatSession {
   size_t drop_queue();
   // After a failure: loads again what is not there. False where nothing has failed.
   bool retry();
-  // Forgets the conversation; false while an answer is being made.
-  bool clear();
-  void set_system(std::string text) { system_ = std::move(text); }
+
+  // Another model answers from here on. An answer that is being made ends first; prompts that come meanwhile
+  // wait for the new one. Where it cannot be found, the old one stays, and a warning says so.
+  void use_model(ModelChoice choice);
+  // The newest checkpoint of the run that answers; Error::invalid where none does.
+  Status use_latest();
+
+  // The conversation. Error::invalid while an answer is being made, and where there is nothing to take back.
+  const Conversation& conversation() const { return conversation_; }
+  Status clear();
+  Status go_on_with(Conversation conversation);
+  Status regenerate();         // answers the last prompt again, in the place of its answer
+  Result<std::string> undo();  // takes back the last prompt, which it returns, and its answer
+  void set_system(std::string text) { conversation_.system = std::move(text); }
+  Sampling& sampling() { return sampling_; }
 
   const Bootstrap& state() const { return state_; }
   bool answering() const { return turn_.has_value(); }
@@ -61,59 +78,88 @@ class ChatSession {
   bool busy() const { return loading_ || answering(); }
   // For a process that ends without destructors: no text worker stays behind.
   void end_worker() { worker_.end(); }
-  // For people: state, decoder, sampling, conversation. Several lines.
+
+  // For people, several lines each.
   std::string status() const;
+  std::string stats() const;
+  // The conversation as the model reads it, and its template; later, from the text worker.
+  void show_prompt();
+  void show_template();
+  const std::string& transcript_path() const { return transcript_.path(); }
+  std::string run() const { return files_ ? files_->run : ""; }  // that the model is of; empty: of none
+  std::string model_name() const { return files_ ? files_->name : state_.model; }
 
  private:
-  struct Message {
-    std::string role;
-    std::string content;
-  };
   struct Turn {
     uint64_t id = 0;
     std::string prompt;
+    size_t replaces = 0;  // the last messages, which its answer takes the place of
+    size_t dropped = 0;   // old messages left out for its sake
     std::string answer = {};
+    uint64_t seed = 0;
     bool generating = false;
     std::optional<GenerationEnd> end = {};  // the generator's; the text may still be on its way
   };
+  struct Totals {
+    size_t answers = 0;
+    size_t new_tokens = 0;
+    GenerationEnd last;
+  };
 
-  void advance(const BootstrapEvent& event);
+  // session_load.cc: from a name to a model that answers.
+  void advance(std::initializer_list<BootstrapEvent> events);
   void fail_load(const std::string& reason);
   void start_worker();
   void load_text();
   void on_loader_event(LoaderEvent event);
+  void on_found(Result<ModelFiles> found);
+  void on_opened(Result<std::unique_ptr<Decoder>> opened);
+  void load_ended();
   void on_text_loaded(Result<Json> reply);
   void on_worker_death(const std::string& reason);
 
-  void begin_turn(std::string prompt, bool was_queued);
+  void begin_turn(std::string prompt, bool was_queued, size_t replaces = 0);
   void next_turn();
+  Json messages(std::string_view prompt, size_t replaces) const;
+  void encode();
   void on_encoded(uint64_t turn, Result<Json> reply);
   void on_generated(const std::vector<GenerationEvent>& events);
   void ask_for_text(const std::vector<int32_t>& ids, bool last);
   void on_text(uint64_t turn, Result<Json> reply, bool last);
   void end_turn(GenerationEnd end);
-
-  SamplerOptions sampling() const;
-  int64_t max_new_tokens() const;
+  void keep(const Turn& turn, const GenerationEnd& end);
+  void warn_once_of(const Status& transcript);
+  void forget_context();
+  void show(Json request);
 
   EventLoop& loop_;
   const ChatOptions options_;
   SessionView& view_;
-  std::string system_;
-  const uint64_t seed_;
+  Sampling sampling_;
 
   Bootstrap state_;
-  bool loading_ = false;  // the loader has not said its last word
+  ModelChoice choice_;                 // of the model that answers, or is to
+  ModelChoice before_;                 // of the one before, where switching_
+  bool loading_ = false;               // the loader has not said its last word
+  bool switching_ = false;             // to a model that is not found yet
+  std::vector<LoaderEvent> held_;      // of the next model, until the answer of the old one has ended
+  std::optional<ModelChoice> wanted_;  // asked for while the loader was at work
   std::optional<ModelFiles> files_;
+  bool weights_ready_ = false;  // the decoder's are those of files_
   bool text_ready_ = false;
-  Json generation_;  // the model's own defaults
+  uint64_t text_loads_ = 0;
   std::vector<int32_t> stop_ids_;
   std::string template_;  // where it was found; empty: none
 
-  std::vector<Message> conversation_;
+  Conversation conversation_;
+  size_t first_kept_ = 0;  // messages before it are left out of what the model reads
+  bool warned_of_context_ = false;
+  Transcript transcript_;
+  bool transcript_failed_ = false;
   std::deque<std::string> queue_;
   std::optional<Turn> turn_;
   uint64_t next_turn_ = 1;
+  Totals totals_;
 
   TextWorker worker_;
   Loader loader_;

@@ -7,9 +7,32 @@
 namespace bitctl {
 
 struct SlashCommand {
-  enum class Kind { prompt, help, status, retry, system, clear, nothing, quit, unknown };
+  enum class Kind {
+    prompt,
+    help,
+    status,
+    model,
+    retry,
+    latest,
+    system,
+    set,
+    show,
+    regen,
+    compare,
+    undo,
+    edit,
+    read,
+    clear,
+    save,
+    load,
+    seed,
+    stats,
+    send,
+    quit,
+    unknown,  // and no text of it ever reaches the model
+  };
   Kind kind = Kind::prompt;
-  // The prompt ("//x" is the prompt "/x"), the text behind /system, or why the command is not known.
+  // The prompt ("//x" is the prompt "/x"), what stands behind the command's name, or why it is none.
   std::string text = {};
 
   bool operator==(const SlashCommand&) const = default;
@@ -17,6 +40,6 @@ struct SlashCommand {
 
 SlashCommand interpret(std::string_view text);
 
-std::string_view slash_command_help();
+std::string slash_command_help();
 
 }  // namespace bitctl

@@ -90,6 +90,7 @@ bool Terminal::enter() {
   entered_ = true;
   write(kPasteOn);
   if (extended_keys_) write(kPushKitty);
+  if (other_keys_) write(kOtherKeysOn);
   return true;
 }
 
@@ -102,7 +103,10 @@ void Terminal::ask_what_it_tells() {
   if (extended_keys_) write(std::string(kAskKitty) + std::string(kAskAttributes));
 }
 
-void Terminal::ask_for_other_keys() { write(kOtherKeysOn); }
+void Terminal::ask_for_other_keys() {
+  other_keys_ = true;
+  write(kOtherKeysOn);
+}
 
 void Terminal::write(std::string_view bytes) const {
   while (!bytes.empty()) {

@@ -35,6 +35,7 @@ class Terminal {
  private:
   bool entered_ = false;
   bool extended_keys_ = false;  // worth asking for
+  bool other_keys_ = false;     // asked for, and again after every leave()
 };
 
 }  // namespace bitctl

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -129,6 +130,17 @@ Result<WorkerCommand> text_worker_command(const std::string& folder) {
   command.environment.emplace_back("PYTHONSAFEPATH=1");
   command.environment.emplace_back("TOKENIZERS_PARALLELISM=false");
   return command;
+}
+
+std::vector<int32_t> token_ids(const Json& reply, std::string_view key) {
+  std::vector<int32_t> ids;
+  const auto list = reply.find(key);
+  if (list == reply.end() || !list->is_array()) return ids;
+  for (const auto& id : *list)
+    ids.push_back(id.is_number_integer()
+                      ? static_cast<int32_t>(std::clamp<int64_t>(id.get<int64_t>(), -1, INT32_MAX))
+                      : -1);
+  return ids;
 }
 
 Status TextWorker::start(const WorkerCommand& command) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -25,6 +26,9 @@ struct WorkerCommand {
 // `$BITCTL_PYTHON -m bitctl.text 3`, or the Python that the user in `folder` means, or bitctl's own
 // environment.
 Result<WorkerCommand> text_worker_command(const std::string& folder);
+
+// The token ids in that field of a reply; what is no id is -1.
+std::vector<int32_t> token_ids(const Json& reply, std::string_view key);
 
 class TextWorker {
  public:

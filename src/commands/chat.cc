@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -20,14 +21,25 @@ std::string check_duration(const std::string& text) {
   return parse_duration(text) ? "" : "not a duration such as 30s or 5m: " + text;
 }
 
-// CLI11's own Range takes NaN.
-CLI::Validator number_from(double low, double high) {
-  return {[low, high](const std::string& text) {
-            double value = 0;
-            const bool fits = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
-            return fits ? std::string() : fmt::format("not a number from {:g} to {:g}: {}", low, high, text);
-          },
-          fmt::format("FLOAT in [{:g} - {:g}]", low, high)};
+// --top-p for top_p, into options.sampling. CLI11's own Range takes NaN.
+void add_sampling_options(CLI::App& chat, ChatOptions& options) {
+  for (const SamplingParameter& parameter : sampling_parameters()) {
+    std::string flag = fmt::format("--{}", parameter.name);
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    const auto check = [&parameter](const std::string& text) {
+      return value_of(parameter, text)
+                 ? ""
+                 : fmt::format("not a {}number from {:g} to {:g}: {}", parameter.whole ? "whole " : "",
+                               parameter.lowest, parameter.highest, text);
+    };
+    chat.add_option_function<std::string>(
+            flag,
+            [&parameter, &options](const std::string& text) {
+              options.sampling[std::string(parameter.name)] = *value_of(parameter, text);
+            },
+            std::string(parameter.help))
+        ->check(CLI::Validator(check, fmt::format("in [{:g} - {:g}]", parameter.lowest, parameter.highest)));
+  }
 }
 
 }  // namespace
@@ -37,20 +49,38 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   auto lock_timeout = std::make_shared<std::string>("30s");
   auto no_mmap = std::make_shared<bool>(false);
   CLI::App* chat = app.add_subcommand("chat", "Talk to a model");
-  chat->add_option("path", options->path,
-                   "A .safetensors file, the folder of a model, or a run; the newest run where left out");
+  chat->add_option(
+      "path", options->model.path,
+      "A .safetensors file, the folder of a model, a run, or a name in the Hugging Face cache; the "
+      "newest finished run where left out");
+  chat->add_option("--step", options->model.step, "Of a run: the checkpoint of this step");
   chat->add_option("-p,--prompt", options->prompt,
                    "One answer to this (and to what standard input holds), then the end");
+  chat->add_flag_callback(
+          "--lines", [options] { options->input = ChatInput::lines; },
+          "Each line of standard input is a prompt of one conversation")
+      ->excludes("--prompt");
+  chat->add_flag_callback(
+          "--jsonl", [options] { options->input = ChatInput::jsonl; },
+          "Messages as JSON lines on standard input, events as JSON lines on standard output")
+      ->excludes("--prompt", "--lines");
   chat->add_option("--system", options->system, "System prompt");
-  chat->add_option("--temperature", options->temperature,
-                   "0: always the most likely token; where left out: the model's own, else 0")
-      ->check(number_from(0, 100));
-  chat->add_option("--top-p", options->top_p,
-                   "Choose among the likeliest tokens that have this probability together; samples, at "
-                   "temperature 1 where none is known")
-      ->check(number_from(0, 1));
-  chat->add_option("--max-new-tokens", options->max_new_tokens, "Longest answer")->check(CLI::PositiveNumber);
-  chat->add_option("--seed", options->seed, "The same seed gives the same answers; samples, as --top-p does");
+  add_sampling_options(*chat, *options);
+  chat->add_option(
+      "--seed", options->seed,
+      "The same seed gives the same answers; it, --top-k and the -p's sample, at temperature 1 where none "
+      "is known");
+  chat->add_option("--submit", options->enter_sends,
+                   "Which key sends: enter swaps Enter with the keys that send")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, bool>{{"enter", true}, {"ctrl-enter", false}}))
+      ->option_text("enter|ctrl-enter");
+  chat->add_flag("--continue", options->go_on, "Go on with the conversation that was begun last");
+  chat->add_option("--context", options->when_full,
+                   "Where a conversation outgrows the context: drop its oldest messages, or stop")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, WhenFull>{{"drop", WhenFull::drop}, {"stop", WhenFull::stop}}))
+      ->option_text("drop|stop");
   chat->add_flag("--no-wait", options->no_wait,
                  "A prompt fails with model_not_ready instead of waiting for the model");
   chat->add_flag("--offline", options->offline, "Use nothing but what is on this machine");

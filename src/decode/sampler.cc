@@ -59,19 +59,78 @@ void keep_top_p(std::vector<Candidate>& candidates, double top_p) {
   candidates.erase(candidates.begin(), rest);
 }
 
+void keep_min_p(std::vector<Candidate>& candidates, double min_p) {
+  if (min_p == 0) return;
+  double largest = 0;
+  for (const auto& candidate : candidates) largest = std::max(largest, candidate.probability);
+  std::erase_if(candidates,
+                [&](const Candidate& candidate) { return candidate.probability < min_p * largest; });
+}
+
+// Those whose information, -log p, is nearest to what the distribution gives on average (its entropy).
+void keep_typical(std::vector<Candidate>& candidates, double typical_p) {
+  if (typical_p == 1) return;
+  const double total = total_of(candidates);
+  double entropy = 0;
+  for (const auto& [id, weight] : candidates) entropy -= weight / total * std::log(weight / total);
+  const auto distance = [&](const Candidate& candidate) {
+    return std::abs(-std::log(candidate.probability / total) - entropy);
+  };
+  std::vector<std::pair<double, double>> by_distance;  // and the weight
+  for (const auto& candidate : candidates)
+    by_distance.emplace_back(distance(candidate), candidate.probability);
+  std::sort(by_distance.begin(), by_distance.end());
+  double mass = 0;
+  double farthest = 0;
+  for (const auto& [how_far, weight] : by_distance) {
+    farthest = how_far;
+    if ((mass += weight) >= typical_p * total) break;
+  }
+  std::erase_if(candidates, [&](const Candidate& candidate) { return distance(candidate) > farthest; });
+}
+
+std::vector<float> penalised(std::span<const float> logits, std::span<const int32_t> context,
+                             double penalty) {
+  std::vector<float> changed(logits.begin(), logits.end());
+  for (const int32_t id : context) {
+    const auto at = static_cast<size_t>(id);
+    if (id < 0 || at >= logits.size()) continue;
+    const double logit = logits[at];
+    changed[at] = static_cast<float>(logit < 0 ? logit * penalty : logit / penalty);
+  }
+  return changed;
+}
+
+bool is_probability(double value) { return value >= 0 && value <= 1; }
+
+Status check_penalty(const SamplerOptions& options) {
+  if (options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty)) return {};
+  return fail(ErrorKind::invalid,
+              fmt::format("repetition_penalty {} is not a number above 0", options.repetition_penalty));
+}
+
 }  // namespace
 
 Status check_options(const SamplerOptions& options) {
+  const auto refuse = [](const char* name, double value, const char* range) {
+    return fail(ErrorKind::invalid, fmt::format("{} {} {}", name, value, range));
+  };
   if (!(options.temperature >= 0 && std::isfinite(options.temperature)))
-    return fail(ErrorKind::invalid,
-                fmt::format("temperature {} is not a number from 0 on", options.temperature));
-  if (!(options.top_p >= 0 && options.top_p <= 1))
-    return fail(ErrorKind::invalid, fmt::format("top_p {} is not from 0 to 1", options.top_p));
+    return refuse("temperature", options.temperature, "is not a number from 0 on");
   if (options.top_k < 0) return fail(ErrorKind::invalid, fmt::format("top_k {} is negative", options.top_k));
-  return {};
+  if (!is_probability(options.top_p)) return refuse("top_p", options.top_p, "is not from 0 to 1");
+  if (!is_probability(options.min_p)) return refuse("min_p", options.min_p, "is not from 0 to 1");
+  if (!is_probability(options.typical_p) || options.typical_p == 0)
+    return refuse("typical_p", options.typical_p, "is not above 0 and at most 1");
+  return check_penalty(options);
 }
 
-Result<std::vector<Candidate>> candidates(std::span<const float> logits, const SamplerOptions& options) {
+Result<std::vector<Candidate>> candidates(std::span<const float> logits, const SamplerOptions& options,
+                                          std::span<const int32_t> context) {
+  if (auto checked = check_penalty(options); !checked) return forward(std::move(checked));
+  std::vector<float> changed;
+  if (options.repetition_penalty != 1)
+    logits = changed = penalised(logits, context, options.repetition_penalty);
   const auto best = most_likely(logits);
   if (!best) return tl::unexpected(best.error());
   if (options.temperature == 0) return std::vector<Candidate>{{static_cast<int32_t>(*best), 1}};
@@ -86,13 +145,16 @@ Result<std::vector<Candidate>> candidates(std::span<const float> logits, const S
   }
   keep_top_k(kept, logits, options.top_k);
   keep_top_p(kept, options.top_p);
+  keep_min_p(kept, options.min_p);
+  keep_typical(kept, options.typical_p);
   const double total = total_of(kept);
   for (auto& candidate : kept) candidate.probability /= total;
   return kept;
 }
 
-Result<int32_t> sample(std::span<const float> logits, const SamplerOptions& options, uint64_t position) {
-  const auto kept = candidates(logits, options);
+Result<int32_t> sample(std::span<const float> logits, const SamplerOptions& options, uint64_t position,
+                       std::span<const int32_t> context) {
+  const auto kept = candidates(logits, options, context);
   if (!kept) return tl::unexpected(kept.error());
   double left = uniform_at(options.seed, position);
   for (const auto& candidate : *kept)

@@ -1,7 +1,9 @@
 """bitctl chat without a terminal: stdin is the prompt, stdout the answer, the rest is on stderr."""
 
+import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +146,50 @@ def test_offline_without_the_model(tmp_path):
     assert done.stderr.splitlines()[-1] == "bitctl: ⚠ Offline mode - model not available"
 
 
+def test_weights_larger_than_the_memory_are_told_with_the_numbers(model):
+    os.truncate(model / "model.safetensors", 1 << 43)  # a hole, which takes no disk
+    done = chat(model, "-p", "x")
+    assert (done.returncode, done.stdout) == (0, "You said: x\n")
+    assert "⚠ the weights take 8.0 TiB and " in done.stderr
+    done = chat(model, "-p", "x", "--no-mmap")
+    assert done.returncode == 1 and "without --no-mmap they stay in the file" in done.stderr
+    os.truncate(model / "model.safetensors", 0)
+    assert "the weights take" not in chat(model, "-p", "x").stderr
+
+
+def test_a_name_of_the_hugging_face_cache(model, tmp_path):
+    cache = tmp_path / "hub" / "models--org--tiny"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("c0ffee")
+    (cache / "snapshots" / "c0ffee").mkdir(parents=True)
+    for file in model.iterdir():
+        (cache / "snapshots" / "c0ffee" / file.name).symlink_to(file)
+    done = chat("org/tiny", "-p", "x", HF_HUB_CACHE=str(tmp_path / "hub"))
+    assert (done.returncode, done.stdout) == (0, "You said: x\n")
+    assert "✓ org/tiny ready" in done.stderr
+    done = chat("org/other", "-p", "x", HF_HUB_CACHE=str(tmp_path / "hub"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"bitctl: ✗ Failed: org/other: no such file, folder or run; not in the Hugging Face cache {tmp_path}/hub")
+
+
+def test_the_newest_finished_run_is_meant_where_nothing_is_named(model, tmp_path, monkeypatch):
+    for name, place in (("a-20260101-000000", "model"), ("b-20260102-000000", "model"),
+                        ("c-20260103-000000", "checkpoints/step-000000007")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text("{}")
+        shutil.copytree(model, tmp_path / "runs" / name / place)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert "✓ b-20260102-000000 ready" in chat("-p", "x").stderr
+    assert "✓ c-20260103-000000 (step 7) ready" in chat("c-", "-p", "x", "--step", "7").stderr
+    done = chat("c-", "-p", "x", "--step", "8")
+    assert done.returncode == 1 and "no checkpoint of step 8; there are 7" in done.stderr
+    for name in ("a-20260101-000000", "b-20260102-000000"):
+        shutil.rmtree(tmp_path / "runs" / name / "model")
+    assert "✓ c-20260103-000000 (step 7) ready" in chat("-p", "x").stderr
+
+
 def test_no_wait_fails_with_model_not_ready(model):
     done = chat(model, "-p", "x", "--no-wait")
     assert (done.returncode, done.stdout) == (1, "")
@@ -191,8 +237,9 @@ def test_signals_end_it(model, tmp_path, number, code, where):
         while not open(children).read():  # it has set itself up once its worker runs
             time.sleep(0.01)
     process.send_signal(number)
-    process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == code
+    assert where != "answering" or out.endswith(b"\n"), "the line that was begun is ended"
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(model):
@@ -258,3 +305,95 @@ def test_on_a_terminal_the_answer_of_p_is_made_visible(model):
 
 def test_the_same_prompt_through_a_pipe_is_not_changed(model):
     assert chat(model, "-p", "\x1b[31mred").stdout == "You said: \x1b[31mred\n"
+
+
+def test_each_line_is_a_turn_of_one_conversation(model):
+    done = chat(model, "--lines", "--verbose", stdin="one\n\ntwo words\r\n/quit\nlast")
+    assert done.returncode == 0
+    assert done.stdout == "You said: one\nYou said: two words\nYou said: /quit\nYou said: last\n"
+    reused = [int(line.split(", ")[-1].split(" of ")[0]) for line in done.stderr.splitlines() if "reused" in line]
+    assert reused[0] == 0 < reused[1] < reused[2] < reused[3], "the control: each turn goes on from those before"
+
+
+def test_a_turn_that_fails_is_code_1_and_the_others_are_answered(model):
+    done = chat(model, "--lines", stdin="one\nboom\ntwo\n")
+    assert (done.returncode, done.stdout) == (1, "You said: one\n\nYou said: two\n")
+    assert "bitctl: the fake decoder was told to fail" in done.stderr.splitlines()
+
+
+def events(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_messages_in_and_events_out(model):
+    messages = [{"role": "system", "content": "brief"}, {"role": "user", "content": "a\nb 漢字"},
+                {"role": "user", "content": "c"}]
+    done = chat(model, "--jsonl", stdin="\n".join(map(json.dumps, messages)))
+    assert done.returncode == 0 and done.stderr == ""
+    all_events = events(done)
+    assert [event["state"] for event in all_events if event["event"] == "state"] == ["loading", "ready"]
+    assert [event["reason"] for event in all_events if event["event"] == "queued"] == ["model_not_ready"]
+    answers = [event for event in all_events if event["event"] == "answer"]
+    assert [answer["content"] for answer in answers] == ["You said: a\nb 漢字", "You said: c"]
+    assert [answer["stop"] for answer in answers] == ["end_of_turn"] * 2
+    assert answers[1]["reused_tokens"] > len("brief") + answers[0]["new_tokens"]
+    first = all_events[:all_events.index(answers[0])]
+    assert "".join(event["text"] for event in first if event["event"] == "text") == answers[0]["content"]
+
+
+@pytest.mark.parametrize("line, reason", [("hello", "byte 0: "), ('{"role": "user"}', "not a message"), ("[]", "not a message"),
+                                          ('{"role": "tool", "content": "x"}', "not a message"),
+                                          ('{"role": "user", "content": 1}', "not a message"),
+                                          ('{"role": "user", "content": "x", "seed": 1}', "not a message")])
+def test_a_line_that_is_no_message(model, line, reason):
+    done = chat(model, "--jsonl", stdin='{"role": "system", "content": ""}\n' + line + "\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith("bitctl: line 2: " + reason) and done.stderr.count("\n") == 1
+
+
+def test_a_failure_is_an_event_too(model, tmp_path):
+    done = chat(model, "--jsonl", "--no-wait", stdin='{"role": "user", "content": "x"}\n', FAKE_GATE=str(tmp_path / "gate"))
+    assert done.returncode == 1
+    assert [event["reason"] for event in events(done) if event["event"] == "refused"] == ["model_not_ready"]
+    done = chat(model, "--jsonl", stdin='{"role": "user", "content": "boom"}\n')
+    assert done.returncode == 1
+    assert [(event["stop"], event["reason"]) for event in events(done) if event["event"] == "answer"] == [
+        ("error", "the fake decoder was told to fail")]
+    done = chat(tmp_path / "nowhere", "--jsonl", stdin='{"role": "user", "content": "x"}\n')
+    assert done.returncode == 1
+    assert [event["state"] for event in events(done) if event["event"] == "state"] == ["failed"]
+
+
+def test_one_way_to_give_the_prompt(model):
+    for arguments in (["--lines", "-p", "x"], ["--jsonl", "-p", "x"], ["--lines", "--jsonl"]):
+        assert chat(model, *arguments).returncode == 2
+
+
+def test_an_answer_goes_on_with_the_conversation_that_was_begun_last(model, tmp_path):
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    done = chat(model, "-p", "x", "--continue", **state)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"bitctl: no conversation to go on with in {tmp_path}/state/bitctl/chats"
+    assert chat(model, "-p", "x", **state).returncode == 0
+    assert not (tmp_path / "state").exists(), "what a script asks is not kept"
+    (tmp_path / "state" / "bitctl" / "chats").mkdir(parents=True)
+    (tmp_path / "state" / "bitctl" / "chats" / "20260101-000000.jsonl").write_text(
+        '{"type": "message", "role": "user", "content": "a"}\n{"type": "message", "role": "assistant", "content": "b"}\n')
+    short = chat(model, "-p", "x", "--verbose")
+    more = chat(model, "-p", "x", "--continue", "--verbose", **state)
+    prompt_tokens = [int(done.stderr.split(" prompt tokens")[0].split()[-1]) for done in (short, more)]
+    assert prompt_tokens[0] < prompt_tokens[1] and more.stdout == "You said: x\n"
+
+
+def test_a_full_context_leaves_the_oldest_out_or_stops_and_says_so(model):
+    prompts = "".join(f"prompt number {n}\n" for n in range(8))
+    done = chat(model, "--lines", "--max-context", "400", "--max-new-tokens", "50", stdin=prompts)
+    assert done.returncode == 0
+    assert done.stdout == "".join(f"You said: prompt number {n}\n" for n in range(8))
+    assert "% of the context is used (" in done.stderr
+    assert "⚠ the context is full: the oldest 2 messages are left out from here on" in done.stderr
+    done = chat(model, "--lines", "--max-context", "400", "--max-new-tokens", "50", "--context", "stop", stdin=prompts)
+    assert done.returncode == 1
+    assert "left out" not in done.stderr and "tokens and the model takes 400; /clear begins a new one" in done.stderr
+    done = chat(model, "--lines", "--max-context", "40000", "--max-new-tokens", "50", stdin=prompts)
+    assert "context" not in done.stderr, "the control"

@@ -25,12 +25,12 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def start(model):
+def start(model, tmp_path):
     """start(*arguments, path=…, answers=…, wrapper=…, **environment) runs the chat on a terminal."""
     running = []
 
     def start_chat(*arguments, path=model, answers=XTERM, wrapper=(), **environment):
-        env = {"BITCTL_PYTHON": sys.executable, **environment}
+        env = {"BITCTL_PYTHON": sys.executable, "XDG_STATE_HOME": str(tmp_path / "state"), **environment}
         program = PtyProgram([*wrapper, FAKE_CHAT, "chat", str(path), *arguments], env, answers)
         running.append(program)
         return program

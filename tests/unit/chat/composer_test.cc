@@ -13,6 +13,7 @@ constexpr int kWidth = 40;
 // Plays bytes to parser and composer; the intentions other than none.
 class Player {
  public:
+  explicit Player(bool enter_sends = false) : composer_(enter_sends) {}
   std::vector<Intention> play(std::string_view bytes) {
     std::vector<Intention> all;
     for (Key key : parser_.feed(bytes)) {
@@ -152,6 +153,57 @@ size_t sends_in_fuzz(size_t streams, Twist twist) {
     }
   }
   return sent;
+}
+
+TEST(Composer, PromptsFromBeforeStandBehindThoseSentHere) {
+  Player player;
+  player.play("here\nhalf");
+  player.composer().remember({"old", "older\nthan here"});
+  player.play("\x1b[A");
+  EXPECT_EQ(player.editor().text(), "here");
+  player.play("\x1b[A");
+  EXPECT_EQ(player.editor().text(), "older\nthan here");
+  player.play("\x1b[A\x1b[A");
+  EXPECT_EQ(player.editor().text(), "old");
+  player.play("\x1b[B\x1b[B\x1b[B\x1b[B\x1b[B");
+  EXPECT_EQ(player.editor().text(), "half");
+}
+
+TEST(Composer, CtrlRSearchesTheHistoryAndNothingInItSends) {
+  Player player;
+  player.composer().remember({"first apple", "a pear", "second apple", "a plum"});
+  EXPECT_THAT(player.play("draft\x12"), testing::IsEmpty());
+  EXPECT_EQ(player.editor().text(), "draft");
+  player.play("appl");
+  EXPECT_EQ(player.editor().text(), "second apple");
+  EXPECT_THAT(player.composer().search_hint(), testing::HasSubstr("prompts with \"appl\""));
+  player.play("\x12");
+  EXPECT_EQ(player.editor().text(), "first apple");
+  player.play("\x12");
+  EXPECT_EQ(player.editor().text(), "first apple");
+  EXPECT_THAT(player.composer().search_hint(), testing::HasSubstr("no older prompt with"));
+  player.play("\x7f\x7f\x7f\x7fpea");
+  EXPECT_EQ(player.editor().text(), "a pear");
+  EXPECT_THAT(player.play("\r"), testing::IsEmpty());
+  EXPECT_EQ(player.editor().text(), "a pear") << "Enter takes it, and is no line break";
+  EXPECT_EQ(player.composer().search_hint(), "");
+  player.play("\x1b[A");
+  EXPECT_EQ(player.editor().text(), "first apple") << "Up goes on from there";
+  player.play("\x12plum\x03");
+  EXPECT_EQ(player.editor().text(), "first apple") << "Ctrl+C gives back what stood there";
+  EXPECT_THAT(player.play("\x12plum\n"), testing::ElementsAre(sends("a plum")));
+}
+
+TEST(Composer, SubmitEnterSwapsTheKeys) {
+  Player player(true);
+  EXPECT_THAT(player.play("one\ntwo\x1b\rthree\x1b[13;5ufour\x1b[13;2ufive\r"),
+              testing::ElementsAre(sends("one\ntwo\nthree\nfour\nfive")));
+  EXPECT_THAT(player.play("six\x04"), testing::ElementsAre(sends("six")));
+  EXPECT_THAT(player.play("\x1b[200~a\rb\r\x1b[201~"), testing::IsEmpty()) << "a paste never sends";
+}
+
+TEST(Composer, CtrlGAsksForTheEditor) {
+  EXPECT_THAT(Player().play("x\x07"), testing::ElementsAre(Intention{Kind::edit_externally}));
 }
 
 TEST(Composer, NoStreamOfInputMethodsAndPastesEverSends) {

@@ -19,8 +19,9 @@ class ModelFilesTest : public testing::Test {
   std::string weights(const std::string& path) {
     return fmt::format("{}", fmt::join(find(path).weights, " "));
   }
-  static ModelFiles find(const std::string& path) {
-    auto found = find_model_files(path);
+  static ModelFiles find(const std::string& path) { return find_choice({.path = path}); }
+  static ModelFiles find_choice(const ModelChoice& choice) {
+    auto found = find_model_files(choice);
     return found ? *found : ModelFiles{found.error().message, {}, ""};
   }
 
@@ -52,6 +53,23 @@ TEST_F(ModelFilesTest, ARunIsItsModelElseItsNewestWholeStep) {
   EXPECT_EQ(weights(folder_ / "run"), folder_ / "run/model/model.safetensors");
   std::filesystem::create_directory_symlink(folder_ / "run", folder_ / "latest");
   EXPECT_EQ(find(folder_ / "latest").name, "run");
+}
+
+TEST_F(ModelFilesTest, AStepOfARunIsNamedAndTheNewestIsOneEvenWhereTheRunHasFinished) {
+  folder_.write("run/checkpoints/step-000000090/model.safetensors", "");
+  folder_.write("run/checkpoints/step-000000120/model.safetensors", "");
+  folder_.write("run/model/model.safetensors", "");
+  const std::string run = folder_ / "run";
+  const ModelFiles step = find_choice({.path = run, .step = 90});
+  EXPECT_EQ(step.name, "run (step 90)");
+  EXPECT_EQ(step.run, run);
+  EXPECT_EQ(step.folder, run + "/checkpoints/step-000000090");
+  EXPECT_EQ(find_choice({.path = run, .newest_step = true}).name, "run (step 120)");
+  EXPECT_EQ(find(run).name, "run");
+  EXPECT_THAT(find_choice({.path = run, .step = 91}).name,
+              HasSubstr("no checkpoint of step 91; there are 120, 90"));
+  EXPECT_THAT(find_choice({.path = run + "/model", .step = 90}).name,
+              HasSubstr("not a run, so it has no steps"));
 }
 
 TEST_F(ModelFilesTest, WhatIsNoModelSaysWhatIsMissing) {

@@ -87,6 +87,31 @@ TEST(Candidates, EqualOnesGoBySmallerId) {
   EXPECT_EQ(kept, (std::map<int32_t, double>{{0, 0.5}, {1, 0.5}}));
 }
 
+TEST(Candidates, MinPIsRelativeToTheLargest) {
+  const std::vector<float> logits = {0, std::log(0.5F), std::log(0.2F), std::log(0.1F)};
+  EXPECT_EQ(by_id(logits, {.temperature = 1, .min_p = 0.15}).size(), 3u);
+  EXPECT_EQ(by_id(logits, {.temperature = 1, .min_p = 1}).size(), 1u);
+}
+
+TEST(Candidates, TypicalOnesAreNearestToTheEntropy) {
+  // Ten tokens: one of 0.5, nine of 0.0556. The entropy, 1.79, is nearer to -log 0.5 than to -log 0.0556.
+  std::vector<float> logits(10, std::log(0.5F / 9));
+  logits[4] = std::log(0.5F);
+  EXPECT_EQ(by_id(logits, {.temperature = 1, .typical_p = 0.4}), (std::map<int32_t, double>{{4, 1.0}}));
+  EXPECT_EQ(by_id(logits, {.temperature = 1, .typical_p = 0.6}).size(), 10u) << "the nine are equally far";
+}
+
+TEST(Candidates, ThePenaltyIsForWhatStandsInTheContextAlsoWithoutSampling) {
+  const std::vector<float> logits = {2, 1.5, -1};
+  const std::vector<int32_t> context = {0, 0, 2, 7, -1};
+  EXPECT_EQ(sample(logits, {.repetition_penalty = 2}, 0, context), 1) << "2 / 2 is less than 1.5, once";
+  EXPECT_EQ(sample(logits, {.repetition_penalty = 1.2}, 0, context), 0);
+  EXPECT_EQ(sample(logits, {.repetition_penalty = 2}, 0), 0) << "nothing stands there yet";
+  const auto kept = *candidates(logits, {.temperature = 1, .repetition_penalty = 2}, context);
+  EXPECT_NEAR(kept[2].probability / kept[1].probability, std::exp(-2 - 1.5), 1e-9)
+      << "-1 * 2: less likely too";
+}
+
 TEST(Candidates, MinusInfinityForbidsAToken) {
   EXPECT_EQ(by_id({-INFINITY, 1, -INFINITY}, {.temperature = 1}), (std::map<int32_t, double>{{1, 1.0}}));
   EXPECT_EQ(sample(std::vector<float>{-INFINITY, -5, -INFINITY}, {}, 0), 1);
@@ -165,7 +190,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Bad{"temperature_infinite", {1, 2}, {.temperature = INFINITY}, "temperature inf"},
                     Bad{"top_p", {1, 2}, {.temperature = 1, .top_p = 1.5}, "top_p 1.5"},
                     Bad{"top_p_nan", {1, 2}, {.temperature = 1, .top_p = NAN}, "top_p nan"},
-                    Bad{"top_k", {1, 2}, {.temperature = 1, .top_k = -1}, "top_k -1"}),
+                    Bad{"top_k", {1, 2}, {.temperature = 1, .top_k = -1}, "top_k -1"},
+                    Bad{"min_p", {1, 2}, {.temperature = 1, .min_p = 1.1}, "min_p 1.1"},
+                    Bad{"typical_p", {1, 2}, {.temperature = 1, .typical_p = 0}, "typical_p 0"},
+                    Bad{"penalty", {1, 2}, {.repetition_penalty = 0}, "repetition_penalty 0"},
+                    Bad{"penalty_nan", {1, 2}, {.repetition_penalty = NAN}, "repetition_penalty nan"}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -1,0 +1,52 @@
+// What chats without a terminal have in common: stdin is read to its end beside everything else, answers go
+// to stdout, the rest to stderr, and there is an exit code.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/event_loop.h"
+#include "chat/options.h"
+#include "chat/session.h"
+
+namespace bitctl {
+
+class PipeChat : protected SessionView {
+ public:
+  // Returns the exit code: kOk, kFailed, kUsage for an input that is none, kOwnFailure where stdout takes no
+  // more, kInterrupted, 128 + N after signal N.
+  int run();
+  bool busy() const { return session_.busy(); }
+  void end_worker() { session_.end_worker(); }
+
+ protected:
+  PipeChat(const ChatOptions& options, ModelOpener opener);
+  ~PipeChat() override = default;
+
+  virtual bool wants_input() const { return true; }
+  virtual void input(std::string_view bytes) = 0;
+  virtual void input_ended() = 0;
+
+  void write(std::string_view text);  // to stdout; where it takes no more, this is the end
+  void end(int code);                 // the first one counts; an open line of stdout is ended
+  bool ended() const { return exit_code_.has_value(); }
+
+  const ChatOptions options_;
+  EventLoop loop_;
+  Fd signals_;  // blocked before the session starts its threads
+  ChatSession session_;
+
+ private:
+  void read_input();
+  bool take_input();  // false: it is at its end
+
+  bool line_is_open_ = false;
+  std::optional<int> exit_code_;  // once it is known, there is no more to do
+};
+
+// To stderr, one line. Where that takes nothing there is nobody left to tell.
+void tell(const std::string& text);
+void complain(const std::string& text);
+
+}  // namespace bitctl
