@@ -175,10 +175,13 @@ def test_a_frozen_trainer_does_not_hang(start, tmp_path):
     run = start("train", stuck(tmp_path, "none", "--steps", 100), env={"BITCTL_ISOLATION": "cgroup"})
     run.wait_step(20)
     healthy.freeze(run, True)
+    frozen = time.time()
     time.sleep(6)
+    thawed = time.time()
     healthy.freeze(run, False)
     assert run.wait() == 0, run.text()
     assert not run.events("hang") and len(run.events("spawned")) == 1
+    assert not [row for row in run.events("suspected") if frozen < row["t"] < thawed]
 
 
 def test_output_is_the_sign_of_life_of_a_script_that_reports_nothing(start, tmp_path):
