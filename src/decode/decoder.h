@@ -12,7 +12,7 @@
 namespace bitctl {
 
 struct DecoderInfo {
-  std::string implementation;  // "torch"
+  std::string implementation;  // "native", "torch"
   std::string device;          // "cpu"
   std::string dtype;           // in which it computes: "float32", "bfloat16", "float16"
   int64_t vocab_size = 0;
