@@ -61,6 +61,7 @@ class Chat:
 def main():
     program = sys.argv[1] if len(sys.argv) > 1 else str(PROGRAM)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = folder  # its conversations are not the user's
         model = pathlib.Path(folder) / "tiny"
         make_model.make_model(model)
 

@@ -17,7 +17,7 @@ void ChatSession::submit(std::string prompt) {
   if (routing.route != Route::local) spdlog::info("prompt deferred reason={}", routing.reason);
   switch (routing.route) {
     case Route::local:
-      if (!turn_ && !switching_) return begin_turn(std::move(prompt), false);
+      if (!turn_ && !switching_ && !wanted_) return begin_turn(std::move(prompt), false);
       queue_.push_back(std::move(prompt));
       return;
     case Route::queue:
@@ -29,7 +29,7 @@ void ChatSession::submit(std::string prompt) {
 }
 
 void ChatSession::next_turn() {
-  if (turn_ || switching_ || queue_.empty() || !state_.is<Bootstrap::Ready>()) return;
+  if (turn_ || switching_ || wanted_ || queue_.empty() || !state_.is<Bootstrap::Ready>()) return;
   std::string prompt = std::move(queue_.front());
   queue_.pop_front();
   begin_turn(std::move(prompt), true);
@@ -271,7 +271,7 @@ std::string ChatSession::stats() const {
   if (totals_.answers == 0) return "there is no answer yet";
   const auto used = static_cast<int64_t>(totals_.last.prompt_tokens + totals_.last.new_tokens);
   const int64_t all = generator_.decoder()->info().max_context;
-  return fmt::format("last answer: {}\nthis chat: {} answers, {} tokens\ncontext: {} of {} tokens, {}%",
+  return fmt::format("last answer: {}\nanswers in this chat: {}, of {} tokens\ncontext: {} of {} tokens, {}%",
                      figures(totals_.last), totals_.answers, totals_.new_tokens, used, all, used * 100 / all);
 }
 

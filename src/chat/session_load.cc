@@ -108,6 +108,7 @@ void ChatSession::on_found(Result<ModelFiles> found) {
     view_.warning(
         fmt::format("✗ {}{}", error.message, state_.is<Bootstrap::Ready>() ? "; nothing has changed" : ""));
   } else if (options_.offline && error.kind == ErrorKind::not_found) {
+    view_.warning(error.message);
     advance({event::NotHere{}});
   } else {
     fail_load(error.message);

@@ -120,7 +120,7 @@ def test_set_and_show(chat):
     chat.expect("there is no answer yet")
     say(chat, "hello")
     chat.send("/stats")
-    chat.expect("this chat: 1 answers, 15 tokens")
+    chat.expect("answers in this chat: 1, of 15 tokens")
     leave(chat)
 
 
@@ -155,6 +155,24 @@ def test_another_model_without_a_restart(chat, tmp_path):
     [records] = transcripts(tmp_path)
     assert [record["model"] for record in records if "model" in record] == ["tiny", "other"]
     assert len(said(records)) == 6
+
+
+def test_another_model_asked_for_while_one_loads(start, tmp_path):
+    write_byte_model(tmp_path / "other")
+    gate = tmp_path / "gate"
+    chat = start("--verbose", FAKE_GATE=str(gate))
+    chat.expect("⏳ Loading model...")
+    chat.send("/model " + str(tmp_path / "other"))
+    chat.expect("⏳ behind the load that is going on")
+    chat.send("hello")
+    chat.expect("⏳ Loading tiny...")
+    gate.touch()
+    chat.expect("✓ other ready")
+    chat.expect("You said: hello")
+    chat.expect("prompt tokens reused]")
+    leave(chat)
+    [records] = transcripts(tmp_path)
+    assert [record["model"] for record in records if "model" in record] == ["other"]
 
 
 def test_a_model_that_does_not_load_leaves_the_prompt_alive(chat, tmp_path, model):

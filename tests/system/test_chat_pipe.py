@@ -143,7 +143,8 @@ def test_a_failed_load_is_one_line_and_code_1(tmp_path):
 def test_offline_without_the_model(tmp_path):
     done = chat(tmp_path / "nowhere", "--offline", stdin="x")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "bitctl: ⚠ Offline mode - model not available"
+    assert done.stderr.splitlines()[-2:] == [f"{tmp_path}/nowhere: no such file, folder or run",
+                                             "bitctl: ⚠ Offline mode - model not available"]
 
 
 def test_weights_larger_than_the_memory_are_told_with_the_numbers(model):

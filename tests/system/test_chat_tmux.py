@@ -50,7 +50,7 @@ class Tmux:
 def terminal(tmp_path):
     model = write_byte_model(tmp_path / "tiny")
     made = Tmux(tmp_path / "tmux", f"sh -c '{FAKE_CHAT} chat {model}; echo left with $?; cat'", 40, 12,
-                BITCTL_PYTHON=sys.executable, FAKE_ENDLESS="1", FAKE_TOKEN_MS="5")
+                BITCTL_PYTHON=sys.executable, FAKE_ENDLESS="1", FAKE_TOKEN_MS="5", XDG_STATE_HOME=str(tmp_path / "state"))
     yield made
     made.run("kill-server")
 

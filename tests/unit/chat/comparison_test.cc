@@ -26,7 +26,7 @@ TEST(ModelsToCompare, AreNamesOrStepsOfTheRun) {
 }
 
 TEST(SideBySide, FillsColumnsByCells) {
-  EXPECT_EQ(columns({"one", "short"}, {"two", std::string(30, 'x') + "\nnext"}, 53),
+  EXPECT_EQ(columns({"one", "short"}, {"two", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\nnext"}, 53),
             "one                       | two\n"
             "                          | \n"
             "short                     | xxxxxxxxxxxxxxxxxxxxxxxxx\n"
