@@ -76,6 +76,15 @@ def test_ids_are_those_of_transformers(models, contents):
         assert ours.encode(messages) == their_ids(theirs, messages)
 
 
+@examples(20)
+@given(contents=st.tuples(PROSE, WITH_CONTROL, PROSE))
+def test_what_is_shown_of_a_chat_is_the_text_of_transformers(models, contents):
+    for ours, theirs in models.values():
+        messages = chat_of(*contents)
+        expected = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        assert ours.render(messages) == expected
+
+
 @examples(60)
 @given(typed=WITH_CONTROL.filter(holds_control))
 def test_typed_control_text_stays_text(models, typed):
@@ -263,6 +272,9 @@ def test_the_protocol(tmp_path):
         for i, id in enumerate(thumb)
     )
     assert said == "👍"
+    shown = worker.ask(id=88, op="render", messages=chat_of("👍"))
+    assert shown == {"id": 88, "text": text.TextModel(str(folder)).render(chat_of("👍")), "tokens": len(ids)}
+    assert worker.ask(id=89, op="template") == {"id": 89, "text": make.TEMPLATES["chatml"]}
     assert worker.ask(id=90, op="encode", messages=[{"role": "user"}]) == {"id": 90, "error": "KeyError: 'content'"}
     assert worker.ask(id=91, op="load", folder="/nowhere")["error"].startswith("/nowhere/tokenizer.json is missing")
     assert worker.close() == (0, ""), "it ends, silently, when its socket is closed"

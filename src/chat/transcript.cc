@@ -139,7 +139,7 @@ Status Transcript::create(const std::string& model) {
   const auto now = clock_.wall();
   const std::string stem = fmt::format("{}/{:%Y%m%d-%H%M%S}", folder_, fmt::localtime(unix_seconds(now)));
   for (int i = 0; i < kMaxSameSecond && !file_; ++i) {
-    path_ = fmt::format("{}{:02}-{}.jsonl", stem, i, name);
+    path_ = fmt::format("{}-{:02}-{}.jsonl", stem, i, name);
     file_ = Fd(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!file_ && errno != EEXIST) break;
   }
