@@ -17,12 +17,11 @@ struct Product {
 };
 
 // All products of one input: x is row-major [tokens, columns], the same columns in each; w.data need not be
-// aligned. Sums of floats are float32 with x as it is; their order depends on nothing but the number of
-// columns, so a result is the same for any number of threads, tokens and products beside it, and with avx2
-// and avx512. Ternary: x becomes 8-bit integers with one scale a token, as BitNet has it, and the sums are
-// exact; a token that is not finite gives NaN. Denormal floats count as zero. An x that is
-// not aligned to 64 bytes is copied. Allocates nothing once it has
-// seen its largest input.
+// aligned, and an x that is not, to 64 bytes, is copied. Sums of floats are float32 with x as it is; their
+// order depends on nothing but the number of columns, so a result is the same for any number of threads,
+// tokens and products beside it, and with avx2 and avx512. Ternary: x becomes 8-bit integers with one scale a
+// token, as BitNet has it, and the sums are exact; a token that is not finite gives NaN. Denormal floats
+// count as zero. Allocates nothing once it has seen its largest input.
 void matmul(Pool& pool, std::span<const Product> products, const float* x, size_t tokens,
             Isa isa = default_isa());
 

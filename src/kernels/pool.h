@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -13,7 +12,7 @@ namespace bitctl {
 
 class Pool {
  public:
-  // Threads besides the caller are started here, deaf to signals. At least one is meant.
+  // Starts all but the caller, which is one of them, with signals blocked. Fewer than one count as one.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -26,7 +25,7 @@ class Pool {
   // work(begin, end) for pieces that cover 0 … count, each `grain` long but for the last, in any order and by
   // any thread; returns when all are done. A thread that is held up delays one piece. Denormal floats count
   // as zero meanwhile. `work` must not throw and not run another job. Allocates nothing; a thread without
-  // work spins for kSpin and then sleeps. `count` / `grain` is below 2^32.
+  // work spins for 30 us and then sleeps. `count` / `grain` is below 2^32.
   template <class Work>
   void run(size_t count, size_t grain, Work&& work) {
     using Function = std::remove_reference_t<Work>;

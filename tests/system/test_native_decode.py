@@ -100,7 +100,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(build, tmp_path, nam
             theirs = greedy(model, ids, NEW)
             assert decoder.ask(ids, new=NEW)["ids"] == theirs
             seen.update(theirs)
-    assert len(seen) > 10  # not one token over and over
+    assert len(seen) > 5  # not one token over and over; Gemma 2 of random weights goes round in 7 of them
 
 
 def spell_gemma3_as_v4(folder):

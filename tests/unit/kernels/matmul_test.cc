@@ -2,9 +2,33 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <limits>
+#include <new>
 
 #include "kernels/weights.h"
+
+namespace {
+std::atomic<size_t> allocations = 0;
+
+void* allocate(size_t bytes, size_t alignment) {
+  ++allocations;
+  void* memory = nullptr;
+  if (::posix_memalign(&memory, alignment, bytes) != 0) throw std::bad_alloc();
+  return memory;
+}
+}  // namespace
+
+// Every allocation of this program is counted.
+void* operator new(size_t bytes) { return allocate(bytes, alignof(std::max_align_t)); }
+void* operator new(size_t bytes, std::align_val_t alignment) {
+  return allocate(bytes, static_cast<size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace bitctl {
 namespace {
@@ -211,6 +235,22 @@ TEST_P(Matmul, DenormalWeightsAreZeroAndHalfPrecisionHasNone) {
   Weights w(Type::f16, 1, 40);
   for (size_t c = 0; c < 40; ++c) w.set(0, c, 0x1p-24F);
   EXPECT_EQ(multiply(w.matrix(), x)[0], 40 * 0x1p76F);
+}
+
+TEST_P(Matmul, AllocatesOnlyForALargerInput) {
+  constexpr size_t kColumns = 130, kTokens = 5;
+  const std::vector<float> x = activations(kTokens * kColumns + 1);
+  std::vector<float> y(2 * kTokens * 64);
+  Pool pool(3);
+  for (const Type type : {Type::bf16, Type::ternary}) {
+    const Weights w(type, 64, kColumns);
+    const Product products[] = {{w.matrix(), y.data()}, {w.matrix(), &y[y.size() / 2]}};
+    const auto run = [&](size_t tokens) { matmul(pool, products, &x[1], tokens, GetParam()); };
+    run(kTokens);
+    const size_t before = allocations;
+    for (size_t tokens = 1; tokens <= kTokens; ++tokens) run(tokens);
+    EXPECT_EQ(allocations, before);
+  }
 }
 
 TEST_P(Matmul, TakesProductsOfManyKindsAtOnce) {
