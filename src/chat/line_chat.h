@@ -22,11 +22,9 @@ class LineChat : public PipeChat {
   void state_changed(const Bootstrap& state) override;
   void prompt_queued(const Bootstrap& state) override;
   void prompt_refused(std::string_view reason, const std::string& text) override;
-  void answer_begins(const std::string&, bool) override {}
   void answer_text(std::string_view text) override;
   void answer_ends(const GenerationEnd& end) override;
   void warning(const std::string& text) override;
-  void shown(const std::string&) override {}
 
   void input(std::string_view bytes) override;
   void input_ended() override;

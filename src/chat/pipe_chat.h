@@ -24,6 +24,9 @@ class PipeChat : protected SessionView {
   PipeChat(const ChatOptions& options, ModelOpener opener);
   ~PipeChat() override = default;
 
+  void answer_begins(const std::string&, bool) override {}
+  void shown(const std::string&) override {}
+
   virtual bool wants_input() const { return true; }
   virtual void input(std::string_view bytes) = 0;
   virtual void input_ended() = 0;

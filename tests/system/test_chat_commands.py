@@ -4,31 +4,11 @@ import json
 import os
 import re
 import shutil
-import sys
 
 import pytest
-from byte_model import FAKE_CHAT, write_byte_model
-from pty_program import PtyProgram
+from byte_model import write_byte_model
 from schema_check import document_of, validator
-
-
-@pytest.fixture
-def model(tmp_path):
-    return write_byte_model(tmp_path / "tiny")
-
-
-@pytest.fixture
-def start(model, tmp_path):
-    running = []
-
-    def start_chat(*arguments, path=model, **environment):
-        env = {"BITCTL_PYTHON": sys.executable, "XDG_STATE_HOME": str(tmp_path / "state"), **environment}
-        running.append(PtyProgram([FAKE_CHAT, "chat", str(path), *arguments], env, {b"\x1b[c": b"\x1b[?64;1c"}))
-        return running[-1]
-
-    yield start_chat
-    for program in running:
-        program.close()
+from test_chat_terminal import model, start  # noqa: F401
 
 
 @pytest.fixture

@@ -222,18 +222,21 @@ def test_the_weights_outlive_their_path(build, engine, tmp_path, replace, option
         assert decoder.ask(ids, new=NEW)["ids"] == greedy(model, ids)
 
 
-def test_a_shifted_file_is_copied_where_it_must_be(build, engine, tmp_path):
-    """A legal file whose data starts at an odd offset: every tensor lies unaligned."""
-    model = make(tmp_path, **MODELS["gqa"])
-    path = tmp_path / "model.safetensors"
+def shift(path):
+    """Makes it a legal file whose data starts at an odd offset: every tensor lies unaligned."""
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = content[8 : 8 + size].rstrip(b" ")
     header += b" " * (1 - len(header) % 2)
-    shifted = tmp_path / "shifted"  # not in place: transformers has the file mapped too
+    assert (8 + len(header)) % 2 == 1
+    shifted = path.with_name("shifted")  # not in place: transformers has the file mapped too
     shifted.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
     os.replace(shifted, path)
-    assert (8 + len(header)) % 2 == 1
+
+
+def test_a_shifted_file_is_copied_where_it_must_be(build, engine, tmp_path):
+    model = make(tmp_path, **MODELS["gqa"])
+    shift(tmp_path / "model.safetensors")
     ids = prompts("shifted", 1)[0]
     with Decoder(build, tmp_path) as decoder:
         assert decoder.ask(ids, new=NEW)["ids"] == greedy(model, ids)

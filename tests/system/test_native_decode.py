@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from test_llama_decode import MODELS, Decoder, assert_same_logits, greedy, one_thread, prompts, spell_as_v4  # noqa: F401
+from test_llama_decode import MODELS, Decoder, assert_same_logits, greedy, one_thread, prompts, shift, spell_as_v4  # noqa: F401
 
 VOCABULARY, NEW = 320, 32
 COMMON = {
@@ -196,14 +196,7 @@ def test_a_level_that_is_none_is_refused_with_one_line(build, tmp_path):
 
 def test_a_file_whose_tensors_lie_unaligned(build, tmp_path):
     model = make(tmp_path, "Llama")
-    path = tmp_path / "model.safetensors"
-    content = path.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = content[8 : 8 + size].rstrip(b" ")
-    header += b" " * (1 - len(header) % 2)
-    shifted = tmp_path / "shifted"  # not in place: transformers has the file mapped too
-    shifted.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
-    os.replace(shifted, path)
+    shift(tmp_path / "model.safetensors")
     ids = prompts("shifted", 1)[0]
     with native(build, tmp_path) as decoder:
         assert_same_logits(decoder.logits(ids), last_logits(model, ids))
