@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <climits>
-#include <cstdlib>
 #include <filesystem>
 
+#include "base/environment_variable.h"
 #include "base/replace_file.h"
 #include "base/text.h"
 
@@ -16,13 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
 std::string xdg_home(const char* variable, const std::string& otherwise) {
-  const std::string base = environment(variable);
+  const std::string base = environment_variable(variable);
   if (base.starts_with('/')) return base + "/bitctl";
   const std::string home = home_folder();
   return home.empty() ? "" : home + otherwise + "/bitctl";
@@ -47,7 +42,7 @@ const InstallLayout& install_layout() {
 }
 
 std::string home_folder() {
-  if (const std::string home = environment("HOME"); home.starts_with('/')) return home;
+  if (const std::string home = environment_variable("HOME"); home.starts_with('/')) return home;
   const passwd* entry = ::getpwuid(::getuid());
   return entry ? entry->pw_dir : "";
 }
@@ -55,7 +50,7 @@ std::string home_folder() {
 std::string state_home() { return xdg_home("XDG_STATE_HOME", "/.local/state"); }
 std::string cache_home() { return xdg_home("XDG_CACHE_HOME", "/.cache"); }
 std::string runtime_home() {
-  const std::string base = environment("XDG_RUNTIME_DIR");
+  const std::string base = environment_variable("XDG_RUNTIME_DIR");
   return base.starts_with('/') ? base + "/bitctl" : fmt::format("/tmp/bitctl-{}", ::getuid());
 }
 
@@ -69,21 +64,21 @@ std::string absolute_path(const std::string& path) {
 
 std::optional<std::string> find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) return is_executable(name) ? std::optional(name) : std::nullopt;
-  for (const auto& folder : split(environment("PATH"), ':'))
+  for (const auto& folder : split(environment_variable("PATH"), ':'))
     if (const std::string path = (folder.empty() ? "." : folder) + "/" + name; is_executable(path))
       return path;
   return std::nullopt;
 }
 
 std::optional<std::string> find_python(const std::string& folder) {
-  if (const std::string venv = environment("VIRTUAL_ENV");
+  if (const std::string venv = environment_variable("VIRTUAL_ENV");
       !venv.empty() && is_executable(venv + "/bin/python"))
     return venv + "/bin/python";
   for (fs::path at = absolute_path(folder);; at = at.parent_path()) {
     if (const std::string python = (at / ".venv/bin/python").string(); is_executable(python)) return python;
     if (at == at.parent_path()) break;
   }
-  if (const std::string conda = environment("CONDA_PREFIX");
+  if (const std::string conda = environment_variable("CONDA_PREFIX");
       !conda.empty() && is_executable(conda + "/bin/python"))
     return conda + "/bin/python";
   return find_program("python3");

@@ -3,18 +3,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <string_view>
+#include <string>
+
+#include "base/environment_variable.h"
 
 namespace bitctl {
-namespace {
-
-std::string_view environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TerminalInfo terminal_info(int fd) {
   TerminalInfo terminal;
@@ -23,8 +17,8 @@ TerminalInfo terminal_info(int fd) {
   const bool known = ::ioctl(fd, TIOCGWINSZ, &size) == 0;
   terminal.columns = known && size.ws_col > 0 ? size.ws_col : 80;
   terminal.rows = known && size.ws_row > 0 ? size.ws_row : 24;
-  terminal.interactive = !environment("TERM").empty() && environment("TERM") != "dumb";
-  terminal.color = terminal.interactive && environment("NO_COLOR").empty();
+  terminal.interactive = !environment_variable("TERM").empty() && environment_variable("TERM") != "dumb";
+  terminal.color = terminal.interactive && environment_variable("NO_COLOR").empty();
   return terminal;
 }
 

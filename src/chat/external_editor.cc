@@ -8,8 +8,8 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 
+#include "base/environment_variable.h"
 #include "base/fd.h"
 #include "base/read_file.h"
 #include "base/replace_file.h"
@@ -21,16 +21,17 @@ namespace {
 
 constexpr size_t kMaxBytes = size_t{16} << 20;
 
-std::string variable(const char* name, const char* otherwise) {
-  const char* value = std::getenv(name);
-  return value != nullptr && *value != '\0' ? value : otherwise;
+std::string first_said(std::initializer_list<const char*> variables, const char* otherwise) {
+  for (const char* name : variables)
+    if (std::string value = environment_variable(name); !value.empty()) return value;
+  return otherwise;
 }
 
 // A file of its own in the folder for temporary ones; removed with this object.
 class TemporaryText {
  public:
   explicit TemporaryText(const std::string& text) {
-    path_ = variable("TMPDIR", "/tmp") + "/bitctl-prompt-XXXXXX.md";
+    path_ = first_said({"TMPDIR"}, "/tmp") + "/bitctl-prompt-XXXXXX.md";
     const Fd file(::mkostemps(path_.data(), 3, O_CLOEXEC));  // mode 0600
     written_ =
         file ? write_all(file.get(), text, path_) : Status(fail_errno("cannot create " + path_, errno));
@@ -75,7 +76,7 @@ Result<int> run_editor(const std::string& editor, const std::string& path) {
 Result<std::string> edit_externally(const std::string& text) {
   const TemporaryText file(text);
   if (!file.written()) return tl::unexpected(file.written().error());
-  const std::string editor = variable("VISUAL", variable("EDITOR", "vi").c_str());
+  const std::string editor = first_said({"VISUAL", "EDITOR"}, "vi");
   const auto status = run_editor(editor, file.path());
   if (!status) return tl::unexpected(status.error());
   if (*status != 0)

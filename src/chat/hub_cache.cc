@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 
+#include "base/environment_variable.h"
 #include "base/install_layout.h"
 #include "base/read_file.h"
 #include "base/text.h"
@@ -14,11 +14,6 @@ namespace bitctl {
 namespace {
 
 constexpr size_t kMaxRefBytes = 256;
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
 
 // Also of a commit: it becomes part of a path.
 bool is_name_part(std::string_view part) {
@@ -29,9 +24,9 @@ bool is_name_part(std::string_view part) {
 }  // namespace
 
 std::string hub_cache_folder() {
-  if (const std::string cache = variable("HF_HUB_CACHE"); !cache.empty()) return cache;
-  if (const std::string home = variable("HF_HOME"); !home.empty()) return home + "/hub";
-  const std::string cache = variable("XDG_CACHE_HOME");
+  if (const std::string cache = environment_variable("HF_HUB_CACHE"); !cache.empty()) return cache;
+  if (const std::string home = environment_variable("HF_HOME"); !home.empty()) return home + "/hub";
+  const std::string cache = environment_variable("XDG_CACHE_HOME");
   return (cache.empty() ? home_folder() + "/.cache" : cache) + "/huggingface/hub";
 }
 

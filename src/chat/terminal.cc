@@ -10,8 +10,9 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <string>
+
+#include "base/environment_variable.h"
 
 namespace bitctl {
 namespace {
@@ -49,11 +50,6 @@ void undo_and_die(int signal) {
   ::raise(signal);  // the handler is already reset
 }
 
-std::string_view environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
 winsize size() {
   winsize size{};
   ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
@@ -63,7 +59,7 @@ winsize size() {
 }  // namespace
 
 bool Terminal::is_there() {
-  return ::isatty(STDIN_FILENO) && ::isatty(STDOUT_FILENO) && environment("TERM") != "dumb";
+  return ::isatty(STDIN_FILENO) && ::isatty(STDOUT_FILENO) && environment_variable("TERM") != "dumb";
 }
 
 bool Terminal::enter() {
@@ -80,7 +76,8 @@ bool Terminal::enter() {
   for (const int signal : kDeadlySignals) ::sigaction(signal, &action, nullptr);
   // VS Code's terminal drops committed CJK characters under kitty's protocol (xtermjs/xterm.js#6112); the
   // Linux console knows none of it.
-  extended_keys_ = environment("TERM_PROGRAM") != "vscode" && environment("TERM") != "linux";
+  extended_keys_ =
+      environment_variable("TERM_PROGRAM") != "vscode" && environment_variable("TERM") != "linux";
   g_extended = extended_keys_;
   g_raw = true;
   if (::tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) != 0) {

@@ -273,9 +273,7 @@ Result<std::unique_ptr<Decoder>> open_native_decoder(ModelConfig config, ModelWe
   if (context < 1 || context > config.max_position_embeddings)
     return fail(ErrorKind::invalid, fmt::format("max_context {} is not within the model's {}", context,
                                                 config.max_position_embeddings));
-  const char* isa = std::getenv("BITCTL_ISA");
-  const auto wanted = isa != nullptr ? std::optional<std::string_view>(isa) : std::nullopt;
-  if (const auto chosen = choose_isa(wanted, machine_isa()); !chosen) return tl::unexpected(chosen.error());
+  if (const auto isa = isa_of_environment(); !isa) return tl::unexpected(isa.error());
   auto collected = collect_native_weights(config, std::move(weights));
   if (!collected) return tl::unexpected(collected.error());
   auto cache = NativeKvCache::reserve({.layers = config.layers.size(),

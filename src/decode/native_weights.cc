@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/visible_text.h"
+#include "model/differences.h"
 #include "safetensors/element.h"
 #include "safetensors/quantize.h"
 
@@ -17,24 +18,6 @@ namespace {
 using Shape = std::vector<int64_t>;
 
 size_t rows_of(const Shape& shape) { return static_cast<size_t>(shape[0]); }
-
-// The first few of however many differences, in one line.
-class Differences {
- public:
-  void add(const std::string& difference) {
-    if (++count_ <= kShown) text_ += (text_.empty() ? "" : "; ") + difference;
-  }
-  bool none() const { return count_ == 0; }
-  std::string text() const {
-    const std::string more = count_ > kShown ? fmt::format("; and {} more", count_ - kShown) : "";
-    return "the tensors are not those of config.json: " + text_ + more;
-  }
-
- private:
-  static constexpr int kShown = 5;
-  int count_ = 0;
-  std::string text_;
-};
 
 std::string type_and_shape(const TensorInfo& info) {
   return fmt::format("{} [{}]", info.dtype, fmt::join(info.shape, ", "));

@@ -8,6 +8,7 @@
 #include "base/visible_text.h"
 #include "engine/door.h"
 #include "engine/tensor_view.h"
+#include "model/differences.h"
 
 namespace bitctl::engine {
 namespace {
@@ -47,25 +48,6 @@ std::vector<Slot> slots_of(const ModelConfig& config, LlamaWeights& weights) {
   return slots;
 }
 
-// The first few of however many differences, in one line.
-class Differences {
- public:
-  template <typename... Parts>
-  void add(const Parts&... parts) {
-    if (++count_ <= kShown) text_ += c10::str(text_.empty() ? "" : "; ", parts...);
-  }
-  void refuse_if_any() const {
-    if (count_ == 0) return;
-    const std::string more = count_ > kShown ? c10::str("; and ", count_ - kShown, " more") : "";
-    refuse("the tensors are not those of config.json: ", text_, more);
-  }
-
- private:
-  static constexpr int kShown = 5;
-  int count_ = 0;
-  std::string text_;
-};
-
 at::Tensor aligned(const at::Tensor& view) {
   if (reinterpret_cast<uintptr_t>(view.const_data_ptr()) % view.element_size() == 0) return view;
   at::Tensor copy = at::empty(view.sizes(), view.options());
@@ -99,14 +81,15 @@ LlamaWeights collect_weights(const ModelConfig& config, const bitctl_tensor* ten
   for (const Slot& slot : slots) {
     const auto at = given.find(slot.name);
     if (at == given.end()) {
-      differences.add(slot.name, " is missing");
+      differences.add(slot.name + " is missing");
       continue;
     }
     const bitctl_tensor& tensor = *at->second;
     if (at::IntArrayRef(tensor.shape, tensor.rank) != at::IntArrayRef(slot.shape))
-      differences.add(slot.name, " is ", type_and_shape(tensor), " instead of ", at::IntArrayRef(slot.shape));
+      differences.add(
+          c10::str(slot.name, " is ", type_and_shape(tensor), " instead of ", at::IntArrayRef(slot.shape)));
     else if (tensor.dtype != dtype && !dtype.empty())
-      differences.add(slot.name, " is ", type_and_shape(tensor), " and the embedding ", dtype);
+      differences.add(c10::str(slot.name, " is ", type_and_shape(tensor), " and the embedding ", dtype));
     else
       *slot.tensor = aligned(view_of(tensor));
     given.erase(at);
@@ -119,8 +102,8 @@ LlamaWeights collect_weights(const ModelConfig& config, const bitctl_tensor* ten
     given.erase(head);
   }
   for (const auto& [name, tensor] : given)
-    if (!is_derived(name)) differences.add(shortened(visible_text(name), 100), " is not expected");
-  differences.refuse_if_any();
+    if (!is_derived(name)) differences.add(shortened(visible_text(name), 100) + " is not expected");
+  if (!differences.none()) refuse(differences.text());
   if (!is_computed(weights.embedding.scalar_type()))
     refuse("weights of dtype ", dtype, " are not implemented (known: F32, BF16, F16)");
   if (config.tie_word_embeddings) weights.head.weight = weights.embedding;

@@ -2,17 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
+#include "base/environment_variable.h"
 
 namespace bitctl {
 namespace {
 
 constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512};
-
-std::optional<std::string_view> isa_of_environment() {
-  const char* wanted = std::getenv("BITCTL_ISA");
-  return wanted ? std::optional<std::string_view>(wanted) : std::nullopt;
-}
 
 }  // namespace
 
@@ -50,8 +45,10 @@ Result<Isa> choose_isa(std::optional<std::string_view> wanted, Isa machine) {
   return fail(ErrorKind::invalid, fmt::format("BITCTL_ISA={}: not one of scalar, avx2, avx512", *wanted));
 }
 
+Result<Isa> isa_of_environment() { return choose_isa(environment_variable("BITCTL_ISA"), machine_isa()); }
+
 Isa default_isa() {
-  static const Isa chosen = choose_isa(isa_of_environment(), machine_isa()).value_or(machine_isa());
+  static const Isa chosen = isa_of_environment().value_or(machine_isa());
   return chosen;
 }
 

@@ -24,7 +24,10 @@ Isa machine_isa();
 // one that this machine lacks, is an error.
 Result<Isa> choose_isa(std::optional<std::string_view> wanted, Isa machine);
 
-// BITCTL_ISA's choice, made at the first call; the machine's where that is an error, which choose_isa tells.
+// What BITCTL_ISA asks for.
+Result<Isa> isa_of_environment();
+
+// The same, looked up at the first call; the machine's where that is an error.
 Isa default_isa();
 
 }  // namespace bitctl

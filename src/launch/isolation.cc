@@ -4,8 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstdlib>
 
+#include "base/environment_variable.h"
 #include "launch/cgroup.h"
 #include "launch/group.h"
 #include "launch/sweep.h"
@@ -15,15 +15,10 @@ namespace {
 
 constexpr std::string_view kLevels[] = {"", "cgroup", "scope", "sweep", "group"};
 
-std::string environment_of(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
 }  // namespace
 
 IsolationWish IsolationWish::of_environment() {
-  return {environment_of("BITCTL_ISOLATION"), environment_of("BITCTL_SCOPE")};
+  return {environment_variable("BITCTL_ISOLATION"), environment_variable("BITCTL_SCOPE")};
 }
 
 Result<std::unique_ptr<Isolation>> Isolation::choose(const std::string& run_folder,

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "base/environment_variable.h"
 #include "base/exit_code.h"
 #include "checkpoint/arena.h"
 #include "snapshot/snapshot.h"
@@ -36,14 +37,9 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 int number_in(std::initializer_list<const char*> names, int otherwise) {
   for (const char* name : names)
-    if (const std::string value = environment(name); !value.empty()) return std::atoi(value.c_str());
+    if (const std::string value = environment_variable(name); !value.empty()) return std::atoi(value.c_str());
   return otherwise;
 }
 
@@ -100,7 +96,7 @@ class [[gnu::visibility("hidden")]] Run::Session {
   const int attempt_ = number_in({"BITCTL_ATTEMPT"}, 0);
   const int rank_ = number_in({"RANK", "SLURM_PROCID"}, 0);
   bool active_ = true;
-  Link link_{environment("BITCTL_SOCKET")};
+  Link link_{environment_variable("BITCTL_SOCKET")};
   ControlPage control_;
   Fd wake_;
   ArenaLayout arena_;
@@ -122,7 +118,7 @@ Run::Session::Session() {
                         {"protocol", kTrainerProtocol},
                         {"role", "trainer"},
                         {"attempt", attempt_},
-                        {"token", environment("BITCTL_TOKEN")},
+                        {"token", environment_variable("BITCTL_TOKEN")},
                         {"rank", rank_},
                         {"world_size", number_in({"WORLD_SIZE", "SLURM_NTASKS"}, 1)},
                         {"pid", pid_},
@@ -390,7 +386,7 @@ bool Run::Session::finish(const StateOf& state) {
 }
 
 Run::Run() {
-  if (environment("BITCTL_SOCKET").empty() || environment("BITCTL_TOKEN").empty()) return;
+  if (environment_variable("BITCTL_SOCKET").empty() || environment_variable("BITCTL_TOKEN").empty()) return;
   try {
     session_ = std::make_unique<Session>();
   } catch (const std::exception& error) {

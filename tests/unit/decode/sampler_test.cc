@@ -101,6 +101,13 @@ TEST(Candidates, TypicalOnesAreNearestToTheEntropy) {
   EXPECT_EQ(by_id(logits, {.temperature = 1, .typical_p = 0.6}).size(), 10u) << "the nine are equally far";
 }
 
+// A small temperature makes probabilities that no double holds, whose information is infinite.
+TEST(Candidates, TypicalOnesAreThoseThatCanBeDrawn) {
+  const std::vector<float> logits = {-20, 0, -30, -25};
+  const auto kept = by_id(logits, {.temperature = 0.01, .typical_p = 0.9});
+  EXPECT_EQ(kept, (std::map<int32_t, double>{{1, 1.0}}));
+}
+
 TEST(Candidates, ThePenaltyIsForWhatStandsInTheContextAlsoWithoutSampling) {
   const std::vector<float> logits = {2, 1.5, -1};
   const std::vector<int32_t> context = {0, 0, 2, 7, -1};
