@@ -38,9 +38,7 @@ class Resume:
             try:
                 facts = self._put_back_images(objects, world_size, is_sharded)
             except restore.NotVerified:
-                # The supervisor is choosing the next one, or ends this run where there is none.
-                self._message, fds = link.wait_for({"resume"})
-                self.open(fds)
+                self._take_next(link)
                 continue
             except restore.Mismatch as error:
                 self.refuse(link, "does not fit this script: %s" % error)
@@ -49,6 +47,22 @@ class Resume:
                 print("bitctl: the data that led to a loss that is not finite is passed over", file=sys.stderr)
             self._shared = None
             return facts
+
+    def state_of(self, name, link):
+        """What the object of that name was saved as, of a checkpoint that put_back() will find whole; None where it has none."""
+        while True:
+            own = self._rank > 0 and "own" in self._message
+            try:
+                saved = restore.Saved(self.arena, self._message["own"]["slot"]) if own else restore.Saved(self._shared, self._message["slot"])
+                saved.wait()
+                return saved.state_of(name)
+            except restore.NotVerified:
+                self._take_next(link)
+
+    def _take_next(self, link):
+        """The supervisor is choosing the next one, or ends this run where there is none."""
+        self._message, fds = link.wait_for({"resume"})
+        self.open(fds)
 
     def _put_back_images(self, objects, world_size, is_sharded):
         saved_by = self._message.get("world_size", 1)

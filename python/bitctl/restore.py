@@ -197,6 +197,11 @@ class Saved:
         self.state = json.loads(self.training.metadata["bitctl.state"])
         self.facts = json.loads(self.training.metadata["bitctl"])
 
+    def state_of(self, name):
+        """What that object's state_dict() gave; None for one that was not saved."""
+        packed = self.state["objects"].get(name)
+        return None if packed is None else _state_of(packed, self.training)
+
     def wait(self):
         if not self._arena.wait_complete(self._slot):
             raise NotVerified()

@@ -52,14 +52,7 @@ def _guarded(otherwise):
                 self._active = False  # the supervisor is dead; its writer ends this process at once
                 return otherwise
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the script
-                if self._resume is not None:
-                    self._resume.refuse(self._link, "cannot be put back: %s: %s" % (type(error).__name__, error))
-                self._active = False
-                reason = "".join(traceback.format_exception_only(type(error), error)).strip()
-                reason = "%s failed (%s)" % (method.__name__.strip("_"), reason)
-                with contextlib.suppress(Exception):
-                    self._link.send({"type": "silent", "reason": reason[:500]})
-                print("bitctl: %s; from here on this run is supervised by its exit alone" % reason, file=sys.stderr)
+                self.fail(method.__name__.strip("_"), error)
                 return otherwise
 
         return call
@@ -184,6 +177,17 @@ class Run:
     def active(self):
         """True under bitctl, while nothing has failed."""
         return self._active
+
+    def fail(self, what, error):
+        """The package, or a hook that uses it, goes silent for good; where a checkpoint is still to be put back, the process ends."""
+        if self._resume is not None:
+            self._resume.refuse(self._link, "cannot be put back: %s: %s" % (type(error).__name__, error))
+        self._active = False
+        reason = "".join(traceback.format_exception_only(type(error), error)).strip()
+        reason = "%s failed (%s)" % (what, reason)
+        with contextlib.suppress(Exception):
+            self._link.send({"type": "silent", "reason": reason[:500]})
+        print("bitctl: %s; from here on this run is supervised by its exit alone" % reason, file=sys.stderr)
 
     @_guarded(None)
     def progress(self, step, total_steps=None, epoch=None, total_epochs=None, loss=None, lr=None):
@@ -334,6 +338,11 @@ class Run:
         self._link.send_patiently({"type": "restored", "step": step, "sharded": self._is_sharded})
         self._prepare_arena(now=True)
         return step
+
+    @_guarded(None)
+    def saved(self, name):
+        """Before restore(): what the object of that name will get from it; None where nothing is to be put back."""
+        return None if self._resume is None else self._resume.state_of(name, self._link)
 
     def _put_back(self):
         facts = self._resume.put_back(self._link, self._objects, self._world_size, self._is_sharded)

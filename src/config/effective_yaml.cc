@@ -68,6 +68,7 @@ Json run_section(const RunConfig& config) {
   for (const auto& [name, value] : run.env) json["env"][name] = reference(value);
   if (!run.env_file.empty()) json["env_file"] = reference(run.env_file);
   if (!run.env_required.empty()) json["env_required"] = run.env_required;
+  json["hook"] = run.hook ? "auto" : "off";
   return json;
 }
 

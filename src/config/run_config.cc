@@ -160,6 +160,7 @@ class Reader {
       else
         complain("/run/env_file", values.error().message);
     }
+    if (has("/run/hook")) run.hook = text("/run/hook") == "auto";
     run.env_required = list_at("/run/env_required");
     for (size_t i = 0; i < run.env_required.size(); ++i)
       if (!is_set(run, run.env_required[i]))

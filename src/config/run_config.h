@@ -50,6 +50,7 @@ struct RunConfig {
     std::string env_file;
     Environment env_from_file;  // what it held; `env` wins over it
     std::vector<std::string> env_required;
+    bool hook = true;  // frameworks that the script imports report and save without a line in it
   } run;
 
   struct Output {

@@ -215,8 +215,10 @@ SpawnPlan Supervisor::spawn_plan(int attempt) const {
   plan.output = folder.log_of_attempt(attempt);
   plan.env = current_environment();
   for (const auto& [name, value] : trainer_environment(config_)) plan.env[name] = value;
+  const std::string package = install_layout().python;
   std::string& python_path = plan.env["PYTHONPATH"];
-  python_path = install_layout().python + (python_path.empty() ? "" : ":" + python_path);
+  python_path = package + (python_path.empty() ? "" : ":" + python_path);
+  if (config_.run.hook) python_path = package + "/bitctl/hook_start:" + python_path;
   plan.env["PYTHONUNBUFFERED"] = "1";
   plan.env.erase("BITCTL_SCOPE");
   plan.env["BITCTL_RUN_DIR"] = folder.path();

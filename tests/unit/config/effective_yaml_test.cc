@@ -47,6 +47,7 @@ TEST(EffectiveYaml, WritesEveryFieldInTheOrderOfTheDocumentation) {
       "    PRICE: \"$$$${X}\"\n"
       "  env_file: /w/.env\n"
       "  env_required: [HF_TOKEN]\n"
+      "  hook: auto\n"
       "output:\n"
       "  dir: /w/runs\n"
       "progress:\n"
