@@ -21,6 +21,16 @@ def steps_in(folder):
     return [int(line) for line in (folder / "steps").read_text().split()]
 
 
+def test_killed_behind_its_last_step_it_runs_none_again(start, tmp_path):
+    run = start("train", runs.config(tmp_path, "hf.py", [tmp_path / "out", "--kill-at", 0], checkpoints={"every": 10}))
+    assert run.wait() == 0, run.text()
+    steps = steps_in(tmp_path / "out")
+    last = max(steps)
+    assert steps == [*range(1, last + 1), 0, 0]
+    assert [row["step"] for row in run.events("resumed")] == [last]
+    assert run.pulse()["status"] == "done"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_and_resumed_bit_for_bit(start, tmp_path, kind):
     alone, killed = tmp_path / "alone", tmp_path / "killed"

@@ -2,7 +2,8 @@
 
     hf.py OUT [--kind plain|mlm|grouped|augmented|workers] [--kill-at STEP ...] [--set KEY=VALUE ...]
 
-Writes the steps that it runs to OUT/steps, the final weights to OUT/weights.pt. --kill-at: kills itself there, once each. Every kind is deterministic from its seed; all but plain draw random numbers that
+Writes the steps that it runs to OUT/steps, the final weights to OUT/weights.pt. --kill-at: kills itself there, once each; 0 is
+behind the training. Every kind is deterministic from its seed; all but plain draw random numbers that
 the Trainer's own resume does not have back.
 """
 
@@ -56,13 +57,15 @@ class StepLog(TrainerCallback):
     def __init__(self, out, kill_at):
         self.path, self.kill_at = out / "steps", kill_at
 
-    def on_step_end(self, args, state, control, **kwargs):
-        step = state.global_step
+    def reached(self, step):
         is_first_time = str(step) not in (self.path.read_text().split() if self.path.exists() else [])
         with open(self.path, "a") as file:
             file.write("%d\n" % step)
         if step in self.kill_at and is_first_time:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.reached(state.global_step)
 
 
 def main():
@@ -87,11 +90,13 @@ def main():
     if options.kind == "workers":
         settings["dataloader_num_workers"] = 2
     texts = Texts(options.kind)
+    log = StepLog(options.out, options.kill_at)
     trainer = Trainer(
         model=model, args=TrainingArguments(**settings), train_dataset=texts, eval_dataset=Texts("plain", 8),
-        data_collator=collate(options.kind), callbacks=[StepLog(options.out, options.kill_at)],
+        data_collator=collate(options.kind), callbacks=[log],
     )  # fmt: skip
     trainer.train()
+    log.reached(0)
     scratch = options.out / ("%d.pt" % os.getpid())
     torch.save(model.state_dict(), scratch)
     scratch.rename(options.out / "weights.pt")
