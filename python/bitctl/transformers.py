@@ -90,6 +90,9 @@ def _from_trainer(event):
 class BitctlCallback(TrainerCallback):
     """Inert outside bitctl, and where the Trainer has another one."""
 
+    def __init__(self):
+        _hook_trainer(sys.modules["transformers.trainer"].Trainer)
+
     @_from_trainer
     def on_train_begin(training, state, objects):  # noqa: N805
         training.begin(state, objects)

@@ -22,7 +22,9 @@ def steps_in(folder):
 
 
 def test_killed_behind_its_last_step_it_runs_none_again(start, tmp_path):
-    run = start("train", runs.config(tmp_path, "hf.py", [tmp_path / "out", "--kill-at", 0], checkpoints={"every": 10}))
+    """With the explicit callback, which is to do the same as the hook."""
+    command = [tmp_path / "out", "--kill-at", 0, "--callback"]
+    run = start("train", runs.config(tmp_path, "hf.py", command, run={"hook": "off"}, checkpoints={"every": 10}))
     assert run.wait() == 0, run.text()
     steps = steps_in(tmp_path / "out")
     last = max(steps)

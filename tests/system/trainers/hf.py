@@ -1,6 +1,6 @@
-"""Hugging Face's Trainer as people use it; nothing in it knows of bitctl.
+"""Hugging Face's Trainer as people use it; nothing in it knows of bitctl, unless --callback says so.
 
-    hf.py OUT [--kind plain|mlm|grouped|augmented|workers] [--kill-at STEP ...] [--set KEY=VALUE ...]
+    hf.py OUT [--kind plain|mlm|grouped|augmented|workers] [--kill-at STEP ...] [--callback] [--set KEY=VALUE ...]
 
 Writes the steps that it runs to OUT/steps, the final weights to OUT/weights.pt. --kill-at: kills itself there, once each; 0 is
 behind the training. Every kind is deterministic from its seed; all but plain draw random numbers that
@@ -73,6 +73,7 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--kind", default="plain")
     parser.add_argument("--kill-at", type=int, nargs="*", default=[])
+    parser.add_argument("--callback", action="store_true")
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -91,9 +92,14 @@ def main():
         settings["dataloader_num_workers"] = 2
     texts = Texts(options.kind)
     log = StepLog(options.out, options.kill_at)
+    callbacks = []
+    if options.callback:
+        from bitctl.transformers import BitctlCallback
+
+        callbacks = [BitctlCallback()]
     trainer = Trainer(
         model=model, args=TrainingArguments(**settings), train_dataset=texts, eval_dataset=Texts("plain", 8),
-        data_collator=collate(options.kind), callbacks=[log],
+        data_collator=collate(options.kind), callbacks=[log, *callbacks],
     )  # fmt: skip
     trainer.train()
     log.reached(0)
