@@ -115,6 +115,44 @@ def unigram():
     return train(tokenizer, trainers.UnigramTrainer, 400, unk_token="<unk>")
 
 
+def bert():
+    """Words in lower case without accents; pieces behind the first of a word begin with ##."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return train(tokenizer, trainers.WordPieceTrainer, 500)
+
+
+def words():
+    """Whole words, unknown beyond the vocabulary."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return train(tokenizer, trainers.WordLevelTrainer, 400)
+
+
+def roberta():
+    """A space in front of the text, and added tokens that take the spaces around them or are words of their own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    train(tokenizer, trainers.BpeTrainer, 900, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.add_special_tokens([AddedToken("<mask>", special=True, lstrip=True, rstrip=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken("tool", single_word=True), AddedToken("Ünit", normalized=True), AddedToken("##", lstrip=True)])
+    return tokenizer
+
+
+def albert():
+    """Unigram behind accents and letter case taken off; its control tokens are looked for in what is left."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    train(tokenizer, trainers.UnigramTrainer, 400, unk_token="<unk>")
+    tokenizer.add_special_tokens([AddedToken("<|tool|>", special=True, normalized=True)])
+    return tokenizer
+
+
 def with_byte_tokens(tokenizer):
     """The trained vocabulary with SentencePiece's 256 byte tokens put into the model itself."""
     content = json.loads(tokenizer.to_str())
@@ -125,6 +163,7 @@ def with_byte_tokens(tokenizer):
 
 
 TOKENIZERS = {make.__name__: make for make in (gpt2, llama3, qwen, smollm, llama2, mistral, unigram)}
+MORE_TOKENIZERS = {make.__name__: make for make in (bert, words, roberta, albert)}
 NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 

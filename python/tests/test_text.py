@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "python"), str(pathlib.Path(__file__).parent)]
 
 import chat_tokenizers as make  # noqa: E402
+import text_exactness  # noqa: E402
 from bitctl import text  # noqa: E402
 from bitctl.chat_template import TextError  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
@@ -103,6 +104,33 @@ def test_typed_control_text_stays_text(models, typed):
             )
         # The control: taken as it stands, the same text does become control tokens.
         assert [id for id in their_ids(theirs, chat_of(typed)) if id in control] != [id for id in harmless if id in control]
+
+
+@pytest.fixture(scope="module")
+def transformers_process():
+    with text_exactness.Transformers() as process:
+        yield process
+
+
+ALL_TOKENIZERS = make.TOKENIZERS | make.MORE_TOKENIZERS
+
+
+@pytest.mark.parametrize("name", ALL_TOKENIZERS)
+def test_a_process_of_transformers_says_the_same(name, transformers_process, tmp_path):
+    """Ids of chats and of plain text, and streams; scripts/soak --text has the long form of both."""
+    folder = make.write_folder(tmp_path, ALL_TOKENIZERS[name](), make.TEMPLATES["chatml"])
+    model = text.TextModel(str(folder))
+    assert text_exactness.differences(model, folder, transformers_process, 60) == []
+    assert text_exactness.leaks(model, 200) == []
+
+
+def test_a_tokenizer_that_is_slightly_another_is_noticed(transformers_process, tmp_path, monkeypatch):
+    """The controls of both: digits in threes instead of one by one, and control tokens taken as they are typed."""
+    folder = make.write_folder(tmp_path / "theirs", make.smollm(), make.TEMPLATES["chatml"])
+    ours = make.write_folder(tmp_path / "ours", make.llama3(), make.TEMPLATES["chatml"])
+    assert text_exactness.differences(text.TextModel(str(ours)), folder, transformers_process, 60)
+    monkeypatch.setattr(text.TextModel, "_is_control", lambda *_: False)
+    assert text_exactness.leaks(text.TextModel(str(folder)), 200)
 
 
 def test_text_around_typed_control_text_keeps_its_ids(models):

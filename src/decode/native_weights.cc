@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/visible_text.h"
+#include "decode/tensor_names.h"
 #include "model/differences.h"
 #include "safetensors/element.h"
 #include "safetensors/quantize.h"
@@ -42,8 +43,13 @@ Matrix rows_from(const Matrix& whole, size_t from, size_t count) {
 // Looks tensors up and takes them off the list; what differs is noted, and an empty one comes back.
 class Collector {
  public:
-  Collector(const ModelConfig& config, std::map<std::string_view, ModelTensor> tensors, NativeWeights& to)
-      : config_(config), tensors_(std::move(tensors)), to_(to) {}
+  Collector(const ModelConfig& config, const std::map<std::string_view, ModelTensor>& tensors,
+            NativeWeights& to)
+      : config_(config), to_(to) {
+    for (const auto& [name, tensor] : tensors)
+      if (const auto known = text_model_name(config.names, name))
+        if (!tensors_.emplace(*known, tensor).second) differences_.add(*known + " is there under two names");
+  }
 
   bool has(const std::string& name) const { return tensors_.contains(name); }
 
@@ -74,12 +80,16 @@ class Collector {
     int64_t out = 0;
     for (const auto& [part, rows] : parts) out += rows;
     const NativeLinear whole = linear(name, out, in, bias);
-    if (whole.weight.type == Matrix::Type::ternary)
-      return differences_.add(name + ".weight is ternary and in one piece, which is not implemented");
+    const bool is_ternary = whole.weight.type == Matrix::Type::ternary;
     size_t row = 0;
     for (const auto& [part, rows] : parts) {
       const auto count = static_cast<size_t>(rows);
-      if (whole.weight.data != nullptr) part->weight = rows_from(whole.weight, row, count);
+      if (is_ternary && count % 4 != 0)
+        return differences_.add(
+            fmt::format("{}.weight is ternary, and a part of it has {} rows, no multiple of 4", name, rows));
+      if (whole.weight.data != nullptr)
+        part->weight =
+            is_ternary ? packed_anew(whole.weight, row, count) : rows_from(whole.weight, row, count);
       if (!whole.bias.empty())
         part->bias.assign(whole.bias.begin() + static_cast<ptrdiff_t>(row),
                           whole.bias.begin() + static_cast<ptrdiff_t>(row + count));
@@ -159,6 +169,7 @@ class Collector {
     const bool is_float = is_computed(info.dtype) && info.shape == stored && !is_packed;
     if (is_float && config_.quantization == Quantization::ternary_at_load && out % 4 == 0)
       return quantized(tensor);
+    if (is_float && config_.quantization == Quantization::signs_at_load) return signs(tensor);
     if (is_float && config_.quantization == Quantization::none)
       return config_.gpt2_blocks ? transposed(tensor) : in_place(tensor);
     differences_.add(fmt::format("{} is {} where [{}, {}] {} is expected", name, type_and_shape(info), out,
@@ -181,13 +192,16 @@ class Collector {
     return {Matrix::Type::ternary, rows_of(tensor.info->shape) * 4,
             static_cast<size_t>(tensor.info->shape[1]), tensor.bytes.data(), to_.scales.back().data()};
   }
+  static float mean_magnitude(const std::vector<float>& values) {
+    double sum = 0;
+    for (const float value : values) sum += std::fabs(value);
+    return static_cast<float>(sum / static_cast<double>(values.size()));
+  }
   // As BitNet's straight-through estimator sees its latents: rounded by the mean of their magnitudes.
   Matrix quantized(const ModelTensor& tensor) {
     const std::vector<float> latents = floats_of(tensor);
     const size_t rows = rows_of(tensor.info->shape), columns = latents.size() / rows;
-    double sum = 0;
-    for (const float latent : latents) sum += std::fabs(latent);
-    const float mean = std::max(static_cast<float>(sum / static_cast<double>(latents.size())), 1e-5F);
+    const float mean = std::max(mean_magnitude(latents), 1e-5F);
     std::vector<char> bytes(latents.size() / 4);
     for (size_t row = 0; row < rows / 4; ++row) {
       const float* four[4];
@@ -196,6 +210,31 @@ class Collector {
     }
     to_.scales.push_back({mean});
     return made({Matrix::Type::ternary, rows, columns, nullptr, to_.scales.back().data()}, std::move(bytes));
+  }
+  // As Bit-Llama's does, which multiplies floats by -1, 0 and 1 alone and rounds a half away from zero.
+  Matrix signs(const ModelTensor& tensor) {
+    const std::vector<float> latents = floats_of(tensor);
+    const size_t rows = rows_of(tensor.info->shape);
+    const float half = mean_magnitude(latents) / 2;
+    std::vector<char> bytes(latents.size());
+    for (size_t i = 0; half > 0 && i < latents.size(); ++i)
+      bytes[i] = static_cast<char>((latents[i] >= half) - (latents[i] <= -half));
+    to_.scales.emplace_back(rows, 1.0F);
+    return made({Matrix::Type::int8, rows, latents.size() / rows, nullptr, to_.scales.back().data()},
+                std::move(bytes));
+  }
+  // Rows `from` … of a ternary matrix, whose quarters are other rows than those of the whole.
+  Matrix packed_anew(const Matrix& whole, size_t from, size_t count) {
+    const size_t quarter = count / 4, columns = whole.columns;
+    std::vector<char> bytes(quarter * columns);
+    for (size_t row = 0; row < count; ++row) {
+      const size_t source = from + row, shift = 2 * (source / (whole.rows / 4));
+      const auto* in = static_cast<const uint8_t*>(whole.data) + source % (whole.rows / 4) * columns;
+      char* to = &bytes[row % quarter * columns];
+      for (size_t i = 0; i < columns; ++i)
+        to[i] = static_cast<char>(to[i] | (in[i] >> shift & 3) << 2 * (row / quarter));
+    }
+    return made({Matrix::Type::ternary, count, columns, nullptr, whole.scales}, std::move(bytes));
   }
   Matrix transposed(const ModelTensor& tensor) {
     const Matrix stored = in_place(tensor);
@@ -216,7 +255,7 @@ class Collector {
   }
 
   const ModelConfig& config_;
-  std::map<std::string_view, ModelTensor> tensors_;
+  std::map<std::string, ModelTensor> tensors_;
   NativeWeights& to_;
   ModelTensor taken_;
   ModelTensor embedding_;
@@ -278,7 +317,7 @@ Result<NativeWeights> collect_native_weights(const ModelConfig& config, ModelWei
   if (!tensors) return tl::unexpected(tensors.error());
   NativeWeights weights;
   weights.files = std::move(files);
-  Collector from(config, std::move(*tensors), weights);
+  Collector from(config, *tensors, weights);
   const bool gpt2 = config.gpt2_blocks;
   // The hub's GPT-2 was saved without its head, which leaves the prefix out.
   const std::string prefix = !gpt2 ? "model." : from.has("wte.weight") ? "" : "transformer.";

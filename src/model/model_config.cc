@@ -24,22 +24,23 @@ struct Family {
   const char* activation_field = "hidden_act";
   const char* activation = "silu";
   bool ties_embeddings = false;
+  std::optional<int64_t> kv_heads = std::nullopt;  // else as many as heads
   std::optional<int64_t> head_dim = std::nullopt;  // else hidden_size / heads
 };
 
 constexpr std::array kFamilies{
-    Family{"bitnet", "BitNetForCausalLM", 1e-5, 2048, 500'000, "hidden_act", "relu2"},
+    Family{"bitnet", "BitNetForCausalLM", 1e-5, 2048, 500'000, "hidden_act", "relu2", false, 5},
     Family{"gemma2", "Gemma2ForCausalLM", 1e-6, 8192, 10'000, "hidden_activation", "gelu_pytorch_tanh", true,
-           256},
+           4, 256},
     Family{"gemma3_text", "Gemma3ForCausalLM", 1e-6, 131'072, 1'000'000, "hidden_activation",
-           "gelu_pytorch_tanh", true, 256},
+           "gelu_pytorch_tanh", true, 4, 256},
     Family{"gpt2", "GPT2LMHeadModel", 1e-5, 1024, 10'000, "activation_function", "gelu_new", true},
     Family{"llama", "LlamaForCausalLM", 1e-6, 2048},
-    Family{"mistral", "MistralForCausalLM", 1e-6, 131'072},
+    Family{"mistral", "MistralForCausalLM", 1e-6, 131'072, 10'000, "hidden_act", "silu", false, 8},
     Family{"phi3", "Phi3ForCausalLM", 1e-5, 4096},
-    Family{"qwen2", "Qwen2ForCausalLM"},
-    Family{"qwen3", "Qwen3ForCausalLM", 1e-6, 32'768, 10'000, "hidden_act", "silu", false, 128},
-    Family{"smollm3", "SmolLM3ForCausalLM", 1e-6, 32'768, 2'000'000, "hidden_act", "silu", true},
+    Family{"qwen2", "Qwen2ForCausalLM", 1e-6, 32'768, 10'000, "hidden_act", "silu", false, 32},
+    Family{"qwen3", "Qwen3ForCausalLM", 1e-6, 32'768, 10'000, "hidden_act", "silu", false, 32, 128},
+    Family{"smollm3", "SmolLM3ForCausalLM", 1e-6, 32'768, 2'000'000, "hidden_act", "silu", true, 4},
 };
 
 constexpr double kGemmaLocalTheta = 10'000;
@@ -115,7 +116,11 @@ void parse_activation(ConfigFields& fields, const Family& family, ModelConfig& c
 }
 
 void parse_heads(ConfigFields& fields, const Family& family, ModelConfig& config) {
-  config.kv_heads = config.gpt2_blocks ? config.heads : fields.size("num_key_value_heads", config.heads);
+  // A null means as many as heads, an absent field what the class has.
+  const bool is_silent = family.kv_heads && !fields.is_present("num_key_value_heads");
+  config.kv_heads = config.gpt2_blocks
+                        ? config.heads
+                        : fields.size("num_key_value_heads", is_silent ? *family.kv_heads : config.heads);
   if (config.heads % config.kv_heads != 0)
     fields.refuse(
         fmt::format("{} attention heads cannot share {} key and value heads", config.heads, config.kv_heads));
@@ -231,6 +236,11 @@ void parse_bitnet_quantization(ConfigFields& fields, const Json& object, ModelCo
   const std::string mode = quantization.text("quantization_mode", "offline");
   if (quantization.flag("use_rms_norm"))
     quantization.refuse("quantization_config: use_rms_norm is not implemented");
+  // Without a word, transformers leaves the head alone, and with another word it does not.
+  const Json* left_alone = quantization.find("modules_to_not_convert");
+  if (left_alone != nullptr && *left_alone != Json::array({"lm_head"}))
+    quantization.refuse(
+        fmt::format("quantization_config: modules_to_not_convert {} is not implemented", shown(*left_alone)));
   if (linear == "bitlinear" && mode == "offline")
     config.quantization = Quantization::ternary_divide;
   else if (linear == "autobitlinear" && mode == "offline")
@@ -263,6 +273,7 @@ bool is_int8_by_rows(const Json& quantization) {
 
 void parse_quantization(ConfigFields& fields, ModelConfig& config) {
   const Json* quantization = fields.find("quantization_config");
+  if (config.names == TensorNames::bit_llama) config.quantization = Quantization::signs_at_load;
   if (quantization == nullptr) return;
   if (quantization->is_object() && get_text(*quantization, "quant_method") == "bitnet")
     parse_bitnet_quantization(fields, *quantization, config);
@@ -313,9 +324,12 @@ Result<ModelConfig> parse_model_config(std::string_view config_json, std::string
     return fail(ErrorKind::invalid, fmt::format("config.json, byte {}: {}", parsed.error().byte,
                                                 shortened(visible_text(parsed.error().reason), 200)));
   if (!parsed->is_object()) return fail(ErrorKind::invalid, "config.json is no JSON object");
-  ConfigFields fields(*parsed);
+  const SpelledConfig spelled = spelled_for_text(*parsed);
+  ConfigFields fields(spelled.config);
+  if (!spelled.error.empty()) fields.refuse(spelled.error);
   ModelConfig config;
-  if (const Family* family = family_of(fields, only)) {
+  config.names = spelled.names;
+  if (const Family* family = fields.error().empty() ? family_of(fields, only) : nullptr) {
     config.model_type = family->model_type;
     config.gpt2_blocks = config.model_type == "gpt2";
     const Json* architectures = fields.find("architectures");

@@ -1,5 +1,5 @@
-// What a config.json says about a causal language model, in the spelling of transformers 4 or 5, every field
-// checked once. Pure facts: nothing here computes.
+// What a config.json says about a causal language model, in the spelling of transformers 4 or 5 or in one of
+// config_spelling.h, every field checked once. Pure facts: nothing here computes.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/config_spelling.h"
 #include "model/rope_config.h"
 
 namespace bitctl {
@@ -20,6 +21,7 @@ enum class Quantization {
   ternary_multiply,  // BitNet's packing, products times weight_scale ("autobitlinear")
   ternary_divide,    // the same, products divided by it ("bitlinear")
   ternary_at_load,   // floats that are made ternary by whoever loads them ("online")
+  signs_at_load,     // the same without a scale, and activations stay floats (Bit-Llama's)
 };
 
 struct LayerConfig {
@@ -30,6 +32,7 @@ struct LayerConfig {
 
 struct ModelConfig {
   std::string model_type;
+  TensorNames names = TensorNames::text_model;
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;

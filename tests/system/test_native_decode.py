@@ -130,6 +130,38 @@ def test_the_spelling_of_transformers_4(build, tmp_path):
             assert decoder.ask(ids, new=NEW)["ids"] == greedy(model, ids, NEW)
 
 
+@pytest.mark.parametrize("spelling", [5, 4])
+def test_the_text_of_a_gemma_that_sees(build, tmp_path, spelling):
+    """Its text model answers; the tensors of its eyes lie beside it. As transformers 5 and as 4 have saved it."""
+    torch.manual_seed(1)
+    text = {**COMMON, **FAMILIES["gemma3"][1], "initializer_range": 0.2}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=5)
+    model = transformers.Gemma3ForConditionalGeneration(config)
+    model.save_pretrained(tmp_path)
+    model = load(tmp_path, transformers.Gemma3ForConditionalGeneration)
+    path = tmp_path / "model.safetensors"
+    names = {"model.language_model.": "language_model.model.", "model.vision_tower.": "vision_tower.", "model.multi_modal": "multi_modal"}
+    tensors = {}
+    for name, tensor in safetensors.torch.load_file(path).items():
+        for new, old in names.items():
+            there, here = (new, old) if spelling == 4 else (old, new)
+            name = here + name.removeprefix(there) if name.startswith(there) else name
+        tensors[name] = tensor
+    assert any("vision_tower" in name for name in tensors)
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+    if spelling == 4:
+        saved = json.loads((tmp_path / "config.json").read_text())
+        # What is the class's own is not written.
+        saved["text_config"] = {k: v for k, v in saved["text_config"].items() if k not in ("tie_word_embeddings", "hidden_activation", "rms_norm_eps")}
+        (tmp_path / "config.json").write_text(json.dumps(saved))
+    with native(build, tmp_path) as decoder:
+        for ids in prompts("gemma3", 4):
+            ids = [id for id in ids if id != 5] or [1]
+            assert_same_logits(decoder.logits(ids), last_logits(model, ids))
+            assert decoder.ask(ids, new=NEW)["ids"] == greedy(model, ids, NEW)
+
+
 def test_the_names_of_the_first_gpt2(build, tmp_path):
     """Saved without its head, and with its masks."""
     model = make(tmp_path, "GPT2")

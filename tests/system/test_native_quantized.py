@@ -55,7 +55,7 @@ def eager():
         yield
 
 
-@pytest.mark.parametrize("family", ["BitNet", "Llama"])
+@pytest.mark.parametrize("family", ["BitNet", "Llama", "Phi3"])
 @pytest.mark.parametrize("name", BITNET)
 def test_ternary_models_are_those_of_transformers(build, tmp_path, eager, family, name):
     """Its integers are exact, so what is left is rounding; but where an activation stands between two integers, that
@@ -64,7 +64,7 @@ def test_ternary_models_are_those_of_transformers(build, tmp_path, eager, family
     make(tmp_path, family)
     rewrite(tmp_path, change, {"quant_method": "bitnet", "linear_class": linear_class, "quantization_mode": mode})
     model = classes(family)[1].from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
-    assert type(model.model.layers[0].mlp.up_proj).__name__.lower() == linear_class
+    assert type(model.model.layers[0].mlp.down_proj).__name__.lower() == linear_class
     exact = 0
     with native(build, tmp_path) as decoder:
         for ids in prompts(name, 10):
@@ -73,6 +73,45 @@ def test_ternary_models_are_those_of_transformers(build, tmp_path, eager, family
             exact += (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
         answers = [decoder.ask(ids, new=NEW)["ids"] == greedy(model, ids, NEW) for ids in prompts("greedy", 4)]
     assert exact >= 7 and sum(answers) >= 2
+
+
+# Bit-Llama's own names: as its first trainers wrote them, and as its last one does.
+FIRST = {"model.embed_tokens.": "embed.", "model.layers.": "layers.", "model.norm.": "norm_f.", "input_layernorm.": "norm1.", "post_attention_layernorm.": "norm2."}
+LAST = {"model.layers.": "layers.", "input_layernorm.": "norm1.model.norm.", "post_attention_layernorm.": "norm2.model.norm."}
+
+
+def signs(latents):
+    """As Bit-Llama's training has them: no scale, half away from zero."""
+    scaled = latents / latents.abs().mean()
+    return scaled.sign() * (scaled.abs() >= 0.5)
+
+
+@pytest.mark.parametrize("names", [FIRST, LAST, {}], ids=["first", "last", "transformers"])
+def test_bit_llamas_own_files(build, tmp_path, names):
+    """The reference is transformers' Llama of floats with the signs for weights: that is what Bit-Llama's forward computes."""
+    model = make(tmp_path, "Llama", rms_norm_eps=1e-5)
+    latents = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict({name: signs(tensor) for name, tensor in latents.items() if name in matrices(latents)}, strict=False)
+
+    def own(name):
+        for theirs, short in names.items():
+            name = name.replace(theirs, short)
+        return name
+
+    safetensors.torch.save_file({own(name): tensor for name, tensor in latents.items()}, tmp_path / "model.safetensors")
+    config = {
+        "arch": "llama", "vocab_size": 320, "hidden_dim": 32, "num_layers": 3, "n_heads": 4, "n_kv_heads": 2, "intermediate_dim": 72,
+        "inner_lr": 0.0, "n_gpu_layers": 10, "rope_theta": 10000.0, "max_position_embeddings": 256, "lm_head_cpu": True,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with native(build, tmp_path) as decoder:
+        for ids in prompts("bit-llama", 8):
+            assert_same_logits(decoder.logits(ids), last_logits(model, ids))
+            assert decoder.ask(ids, new=NEW)["ids"] == greedy(model, ids, NEW)
+        # The control: the latents themselves say something else.
+        model.load_state_dict(latents)
+        with pytest.raises(AssertionError):
+            assert_same_logits(decoder.logits(ids), last_logits(model, ids))
 
 
 def test_integers_of_8_bits_are_multiplied_by_their_scales(build, tmp_path):

@@ -186,6 +186,18 @@ def test_rows_left_in_llama_cpps_order_ruin_the_model(recipe, model, tokenizer):
     assert perplexity(broken, tokenizer) > 3 * perplexity(model, tokenizer)
 
 
+def test_the_text_worker_says_what_transformers_says(folder):
+    """Of the real tokenizer and template; scripts/soak --text has the long form."""
+    sys.path.insert(0, str(ROOT / "python" / "tests"))
+    import text_exactness
+    from bitctl import text
+
+    model = text.TextModel(str(folder))
+    with text_exactness.Transformers() as transformers:
+        assert text_exactness.differences(model, folder, transformers, 200) == []
+    assert text_exactness.leaks(model, 500) == []
+
+
 # ---- the folder -----------------------------------------------------------------------------------------------------
 
 

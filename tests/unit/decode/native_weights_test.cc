@@ -190,5 +190,28 @@ TEST_F(NativeWeightsTest, LatentsAreRoundedByTheMeanOfTheirMagnitudes) {
   EXPECT_EQ(static_cast<const uint8_t*>(matrix.data)[1], 1 | 2 << 2 | 1 << 4 | 1 << 6);
 }
 
+TEST_F(NativeWeightsTest, BitLlamasLatentsAreSigns) {
+  config_.names = TensorNames::bit_llama;
+  config_.quantization = Quantization::signs_at_load;
+  // Mean 0.8: a half of it is rounded away from zero.
+  tensor("model.layers.0.self_attn.q_proj.weight").values = {2, 0.4F, -0.4F, 0.3F, -1, 0, -0.3F, 0.4F,
+                                                             2, 1,    -1,    1,    1,  1, 1,     0};
+  const auto weights = collect();
+  ASSERT_TRUE(weights) << weights.error().message;
+  const Matrix& matrix = weights->layers[0].q.weight;
+  ASSERT_EQ(matrix.type, Matrix::Type::int8);
+  const auto* signs = static_cast<const int8_t*>(matrix.data);
+  EXPECT_THAT(std::vector<int>(signs, signs + 8), testing::ElementsAre(1, 1, -1, 0, -1, 0, 0, 1));
+  EXPECT_EQ(matrix.scales[3], 1);
+  EXPECT_EQ(weights->head.type, Matrix::Type::f32);
+}
+
+TEST_F(NativeWeightsTest, OneTensorUnderTwoNames) {
+  config_.names = TensorNames::bit_llama;
+  config_.quantization = Quantization::signs_at_load;
+  add("embed.weight", {8, 4});
+  EXPECT_THAT(error(), HasSubstr("model.embed_tokens.weight is there under two names"));
+}
+
 }  // namespace
 }  // namespace bitctl

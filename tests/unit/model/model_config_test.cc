@@ -161,6 +161,23 @@ INSTANTIATE_TEST_SUITE_P(
         Patch{"bitnet_online", R"({"quantization_config": {"quant_method": "bitnet",
               "linear_class": "bitlinear", "quantization_mode": "online"}})",
               "linear_class \"bitlinear\" with quantization_mode \"online\" is not implemented"},
+        Patch{"bitnet_left_alone", R"({"quantization_config": {"quant_method": "bitnet",
+              "modules_to_not_convert": ["model.layers.0.mlp.up_proj"]}})",
+              "modules_to_not_convert [\"model.layers.0.mlp.up_proj\"] is not implemented"},
+        Patch{"kv_heads_of_the_class",
+              R"({"model_type": "mistral", "architectures": null, "num_key_value_heads": null})",
+              "4 attention heads cannot share 8"},
+        Patch{"gemma3_without_text", R"({"model_type": "gemma3"})", "gemma3 needs text_config, an object"},
+        Patch{"gemma3_of_another",
+              R"({"model_type": "gemma3", "architectures": null, "text_config": {"model_type": "llama"}})",
+              "text_config of model_type \"llama\" is not implemented"},
+        Patch{"gemma3_class", R"({"model_type": "gemma3", "text_config": {}})",
+              "(known: Gemma3ForConditionalGeneration)"},
+        Patch{"gemma3_ties", R"({"model_type": "gemma3", "architectures": null,
+              "text_config": {"tie_word_embeddings": false}})",
+              "tie_word_embeddings is true and in text_config false"},
+        Patch{"bit_llama_of_tests", R"({"model_type": "bit_llama"})",
+              "arch \"ttt\" of Bit-Llama is not implemented (known: llama)"},
         Patch{"bitnet_norm", R"({"quantization_config": {"quant_method": "bitnet", "use_rms_norm": true}})",
               "use_rms_norm is not implemented"},
         Patch{"int8_of_activations", R"({"quantization_config": {"quant_method": "compressed-tensors",
@@ -199,6 +216,43 @@ TEST(ModelConfig, WhatIsSilentIsWhatTransformersTakes) {
   EXPECT_TRUE(qwen.qkv_bias && !qwen.output_bias);
 }
 
+TEST(ModelConfig, OfGemma3sTextPartOnlyDifferencesAreWritten) {
+  const auto config = parse_model_config(R"({"model_type": "gemma3", "vision_config": {},
+      "architectures": ["Gemma3ForConditionalGeneration"],
+      "text_config": {"hidden_size": 2560, "sliding_window": 1024, "num_hidden_layers": 34,
+                      "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}})");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->names, TensorNames::multimodal);
+  EXPECT_EQ(config->model_type, "gemma3_text");
+  EXPECT_EQ(config->vocab_size, 262'208);
+  EXPECT_EQ(config->kv_heads, 4);
+  EXPECT_EQ(config->layers.size(), 34U);
+  EXPECT_EQ(config->rope.factor, 8);
+  EXPECT_EQ(config->local_rope.factor, 1);
+  EXPECT_TRUE(config->tie_word_embeddings);
+}
+
+TEST(ModelConfig, BitLlamasOwnSpelling) {
+  const auto of = [](const char* json) { return parse_model_config(json); };
+  const auto config = of(R"({"arch": "llama", "vocab_size": 40, "hidden_dim": 16, "n_layers": 2, "n_heads": 4,
+      "n_kv_heads": 2, "inner_lr": 0.0, "n_gpu_layers": null, "rope_theta": 500000.0})");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->names, TensorNames::bit_llama);
+  EXPECT_EQ(config->quantization, Quantization::signs_at_load);
+  EXPECT_EQ(config->intermediate_size, 64);
+  EXPECT_EQ(config->kv_heads, 2);
+  EXPECT_EQ(config->layers.size(), 2U);
+  EXPECT_EQ(config->norm_eps, 1e-5);
+  EXPECT_EQ(config->rope.theta, 500'000);
+  EXPECT_FALSE(config->tie_word_embeddings);
+  // The one that Bit-Llama ships, four keys.
+  EXPECT_THAT(
+      of(R"({"vocab_size": 16384, "hidden_dim": 256, "num_layers": 4, "inner_lr": 0.01})").error().message,
+      HasSubstr("arch \"ttt\" of Bit-Llama is not implemented"));
+  // The torch engine knows nothing of it.
+  EXPECT_FALSE(of(R"({"vocab_size": 40, "hidden_size": 16})"));
+}
+
 TEST(ModelConfig, SmolLM3TurnsAllButEveryFourthLayer) {
   const ModelConfig config =
       parsed(R"({"model_type": "smollm3", "architectures": null, "num_hidden_layers": 8})");
@@ -222,7 +276,7 @@ TEST(ModelConfig, TernaryWeightsAreDividedOrMultiplied) {
 // Whatever stands in a field, the answer is a model or a reason.
 TEST(ModelConfig, AnyValueInAnyFieldOfAnyFamily) {
   const Json base = Json::parse(R"({"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 4, "n_embd": 16, "n_layer": 2, "n_head": 4})");
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "n_embd": 16, "n_layer": 2, "n_head": 4})");
   const char* keys[] = {"vocab_size",
                         "hidden_size",
                         "intermediate_size",
