@@ -94,6 +94,10 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
           "Longest conversation, in tokens; its cache takes memory. The model's own limit where left out")
       ->check(CLI::PositiveNumber);
   chat->add_flag("--no-mmap", *no_mmap, "Read the weights into memory instead of mapping the file");
+  chat->add_option("--nice", options->nice,
+                   "How much it gives way to other sessions, 0 to 19; a training loses nearly nothing at 19. "
+                   "Half their share where left out")
+      ->check(CLI::Range(0, 19));
   chat->add_option("--lock-timeout", *lock_timeout,
                    "How long to wait for a checkpoint that is being committed")
       ->check(check_duration)
