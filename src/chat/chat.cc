@@ -29,7 +29,7 @@ int run_and_end(Chat& chat, SelfGivesWay& beside_a_training) {
 }  // namespace
 
 int run_chat(const ChatOptions& options, ModelOpener opener, Mono started) {
-  SelfGivesWay beside_a_training;
+  SelfGivesWay beside_a_training(options.nice);
   if (options.input != ChatInput::prompt) {
     LineChat lines(options, std::move(opener));
     return run_and_end(lines, beside_a_training);

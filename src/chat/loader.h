@@ -22,6 +22,7 @@ struct OpenOptions {
   bool map = true;  // false: read the weights into memory
   Duration lock_limit = std::chrono::seconds(30);
   int64_t max_context = 0;  // 0: the model's own
+  std::string kv;           // how keys and values are kept; empty: as the weights are
 };
 
 using LoadProgress = std::function<void(uint64_t bytes, uint64_t total)>;

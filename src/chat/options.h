@@ -27,6 +27,7 @@ struct ChatOptions {
   bool no_wait = false;  // a prompt that would have to wait fails instead
   bool offline = false;
   bool verbose = false;
+  std::optional<int> nice;  // towards other sessions; not given: half their share
   OpenOptions open;
 };
 

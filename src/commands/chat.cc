@@ -93,7 +93,15 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
           "--max-context", options->open.max_context,
           "Longest conversation, in tokens; its cache takes memory. The model's own limit where left out")
       ->check(CLI::PositiveNumber);
+  chat->add_option("--kv", options->open.kv,
+                   "How keys and values are kept: float32, bf16, or int8 with a scale a row, half of bf16; "
+                   "bf16 for bf16 weights, else float32 where left out")
+      ->check(CLI::IsMember({"float32", "bf16", "int8"}));
   chat->add_flag("--no-mmap", *no_mmap, "Read the weights into memory instead of mapping the file");
+  chat->add_option("--nice", options->nice,
+                   "How much it gives way to other sessions, 0 to 19; a training loses nearly nothing at 19. "
+                   "Half their share where left out")
+      ->check(CLI::Range(0, 19));
   chat->add_option("--lock-timeout", *lock_timeout,
                    "How long to wait for a checkpoint that is being committed")
       ->check(check_duration)

@@ -59,11 +59,14 @@ Result<std::unique_ptr<Decoder>> open_native(const std::string& config_json, Mod
   auto config = parse_model_config(config_json);
   if (!config) return forward(std::move(config));
   populate(weights, progress);
-  return open_native_decoder(std::move(*config), std::move(weights), {.max_context = options.max_context});
+  return open_native_decoder(std::move(*config), std::move(weights),
+                             {.max_context = options.max_context, .kv = kv_type(options.kv)});
 }
 
 Result<std::unique_ptr<Decoder>> open_torch(const std::string& config_json, ModelWeights weights,
                                             const OpenOptions& options, const LoadProgress& progress) {
+  if (!options.kv.empty())
+    return fail(ErrorKind::invalid, "--kv " + options.kv + ": only the native engine has a choice");
   const auto engine = load_engine(install_layout().engine);
   if (!engine) return tl::unexpected(engine.error());
   populate(weights, progress);

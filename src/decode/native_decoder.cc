@@ -188,10 +188,7 @@ class NativeDecoder : public Decoder {
       place(row(keys_, t), layer.k_norm, config_.layers[index], t);
       cache_.put(index, position + t, row(keys_, t).data(), row(values_, t).data());
     });
-    const auto kv_heads = static_cast<size_t>(config_.kv_heads);
-    pool_.run(tokens * kv_heads, 1, [&](size_t begin, size_t end) {
-      for (size_t i = begin; i < end; ++i) mix(index, position, i / kv_heads, i % kv_heads);
-    });
+    tokens == 1 ? mix_one(index, position) : mix_many(index, position, tokens);
     if (!layer.attention_sub_norm.weight.empty())
       normalize_rows(mixed_, layer.attention_sub_norm, mixed_, tokens);
     multiply({{&layer.o, &normed_}}, mixed_, tokens);
@@ -212,18 +209,48 @@ class NativeDecoder : public Decoder {
     }
   }
 
-  // What one token's heads over one head of keys and values see.
-  void mix(size_t index, size_t position, size_t token, size_t kv_head) {
-    const auto head_dim = static_cast<size_t>(config_.head_dim);
-    const auto group = static_cast<size_t>(config_.heads / config_.kv_heads);
+  // What the token at `position` sees of one head.
+  AttentionRows rows_at(size_t index, size_t position, size_t kv_head) const {
     const auto window = static_cast<size_t>(config_.layers[index].window);
-    AttentionRows rows{cache_.keys(index, kv_head), cache_.values(index, kv_head), cache_.shape().is_bf16};
-    rows.end = position + token + 1;
+    AttentionRows rows = cache_.rows(index, kv_head);
+    rows.end = position + 1;
     rows.begin = window != 0 && rows.end > window ? rows.end - window : 0;
-    rows.head_dim = head_dim;
-    const size_t first = kv_head * group * head_dim;
-    attend(rows, &row(queries_, token)[first], group, static_cast<float>(config_.attention_scale),
-           static_cast<float>(config_.attention_softcap), &row(mixed_, token)[first]);
+    return rows;
+  }
+
+  // The heads of queries over one head of keys and values, and what they have in a row.
+  size_t group() const { return static_cast<size_t>(config_.heads / config_.kv_heads); }
+  size_t group_size() const { return group() * static_cast<size_t>(config_.head_dim); }
+
+  void mix_many(size_t index, size_t position, size_t tokens) {
+    const auto kv_heads = static_cast<size_t>(config_.kv_heads);
+    pool_.run(tokens * kv_heads, 1, [&](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; ++i) {
+        const size_t token = i / kv_heads, kv_head = i % kv_heads, first = kv_head * group_size();
+        attend(rows_at(index, position + token, kv_head), &row(queries_, token)[first], group(),
+               static_cast<float>(config_.attention_scale), static_cast<float>(config_.attention_softcap),
+               &row(mixed_, token)[first]);
+      }
+    });
+  }
+
+  // The same bits in pieces of positions: one token's heads may be fewer than the threads.
+  void mix_one(size_t index, size_t position) {
+    const auto kv_heads = static_cast<size_t>(config_.kv_heads);
+    const auto head_dim = static_cast<size_t>(config_.head_dim);
+    const size_t parts = attention_parts(rows_at(index, position, 0));
+    states_.resize(std::max(states_.size(), kv_heads * parts * group()));
+    parts_.resize(std::max(parts_.size(), kv_heads * parts * group_size()));
+    pool_.run(kv_heads * parts, 1, [&](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; ++i)
+        attend_part(rows_at(index, position, i / parts), i % parts, &queries_[i / parts * group_size()],
+                    group(), static_cast<float>(config_.attention_scale),
+                    static_cast<float>(config_.attention_softcap), &states_[i * group()],
+                    &parts_[i * group_size()]);
+    });
+    for (size_t kv_head = 0; kv_head < kv_heads; ++kv_head)
+      join_parts(parts, group(), head_dim, &states_[kv_head * parts * group()],
+                 &parts_[kv_head * parts * group_size()], &mixed_[kv_head * group_size()]);
   }
 
   void mlp(const NativeLayer& layer, size_t tokens) {
@@ -263,9 +290,19 @@ class NativeDecoder : public Decoder {
   float embedding_scale_ = 1;
   // Activations of one piece, a row a token.
   std::vector<float> x_, normed_, queries_, keys_, values_, mixed_, gate_, up_;
+  // Of one token's attention: [kv_heads, parts, group], and as many rows of head_dim.
+  std::vector<AttentionState> states_;
+  std::vector<float> parts_;
 };
 
 }  // namespace
+
+std::optional<KvType> kv_type(std::string_view name) {
+  if (name == "float32") return KvType::f32;
+  if (name == "bf16") return KvType::bf16;
+  if (name == "int8") return KvType::int8;
+  return std::nullopt;
+}
 
 Result<std::unique_ptr<Decoder>> open_native_decoder(ModelConfig config, ModelWeights weights,
                                                      const NativeDecoderOptions& options) {
@@ -276,11 +313,12 @@ Result<std::unique_ptr<Decoder>> open_native_decoder(ModelConfig config, ModelWe
   if (const auto isa = isa_of_environment(); !isa) return tl::unexpected(isa.error());
   auto collected = collect_native_weights(config, std::move(weights));
   if (!collected) return tl::unexpected(collected.error());
-  auto cache = NativeKvCache::reserve({.layers = config.layers.size(),
-                                       .kv_heads = static_cast<size_t>(config.kv_heads),
-                                       .positions = static_cast<size_t>(context),
-                                       .head_dim = static_cast<size_t>(config.head_dim),
-                                       .is_bf16 = collected->dtype == "BF16"});
+  auto cache = NativeKvCache::reserve(
+      {.layers = config.layers.size(),
+       .kv_heads = static_cast<size_t>(config.kv_heads),
+       .positions = static_cast<size_t>(context),
+       .head_dim = static_cast<size_t>(config.head_dim),
+       .type = options.kv.value_or(collected->dtype == "BF16" ? KvType::bf16 : KvType::f32)});
   if (!cache) return tl::unexpected(cache.error());
   const int threads = options.threads != 0
                           ? options.threads

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "base/result.h"
+#include "kernels/attention_rows.h"
 
 namespace bitctl {
 
@@ -15,7 +16,7 @@ class NativeKvCache {
     size_t kv_heads = 0;
     size_t positions = 0;
     size_t head_dim = 0;
-    bool is_bf16 = false;  // else float
+    KvType type = KvType::f32;
   };
 
   // Error::invalid where the machine has no such address space.
@@ -25,19 +26,22 @@ class NativeKvCache {
   ~NativeKvCache();
 
   const Shape& shape() const { return shape_; }
-  // The rows of one head, position 0 first: [positions, head_dim].
-  const void* keys(size_t layer, size_t head) const { return row(layer, 0, head, 0); }
-  const void* values(size_t layer, size_t head) const { return row(layer, 1, head, 0); }
-  // One position of all heads: both [kv_heads, head_dim].
+  // All positions of one head.
+  AttentionRows rows(size_t layer, size_t head) const;
+  // One position of all heads: both [kv_heads, head_dim]. What is not finite stays so.
   void put(size_t layer, size_t position, const float* keys, const float* values);
 
  private:
   explicit NativeKvCache(const Shape& shape) : shape_(shape) {}
-  char* row(size_t layer, size_t which, size_t head, size_t position) const;
+  size_t index_of(size_t layer, size_t which, size_t head, size_t position) const;
+  char* row(size_t index) const;
+  float* scale(size_t index) const { return static_cast<float*>(memory_) + index; }
+  void put_row(size_t index, const float* row);
 
   Shape shape_;
   void* memory_ = nullptr;
   size_t bytes_ = 0;
+  size_t scale_bytes_ = 0;  // of int8, before the rows
 };
 
 }  // namespace bitctl

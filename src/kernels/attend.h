@@ -8,7 +8,6 @@
 namespace bitctl {
 
 inline constexpr size_t kAttendBlock = 64;  // positions whose scores are known before the values are read
-inline constexpr size_t kAttendHeads = 32;  // with their state on the stack
 
 // e^x within 2 units of the last place, in vectors of the compiler's; 0 below -87, largest at 88.
 template <class V>
@@ -26,15 +25,10 @@ typename V::Floats exp_of(typename V::Floats x) {
   return power * (Floats)((__builtin_convertvector(whole, typename V::Integers) + 127) << 23);
 }
 
-struct AttendState {
-  float largest = -INFINITY;
-  float total = 0;
-};
-
 // Scores into weights; the factor by which all earlier ones shrink comes back. In kLanes parts, so that it
 // becomes vectors, and the same sum, in every level.
 template <class V>
-float weigh(float (&scores)[kAttendBlock], size_t count, AttendState& state) {
+float weigh(float (&scores)[kAttendBlock], size_t count, AttentionState& state) {
   constexpr size_t kLanes = 16;
   for (size_t j = count; j < kAttendBlock; ++j) scores[j] = -INFINITY;
   float parts[kLanes];
@@ -56,19 +50,22 @@ float weigh(float (&scores)[kAttendBlock], size_t count, AttendState& state) {
   return shrink;
 }
 
-// scores[t][j] = query t · key j · scale, T queries and `count` keys.
+// scores[t][j] = query t · key j · scale, T queries and `count` keys from position `begin` on.
 template <class V, class Element, int T>
-void score(const unsigned char* keys, size_t count, const float* queries, size_t head_dim, float scale,
+void score(const AttentionRows& rows, size_t begin, size_t count, const float* queries, float scale,
            float softcap, float (*scores)[kAttendBlock]) {
+  const size_t head_dim = rows.head_dim;
+  const auto* keys = static_cast<const unsigned char*>(rows.keys) + begin * head_dim * Element::kBytes;
   constexpr int R = V::kTileRows;
   size_t j = 0;
-  const auto put = [&](const auto& sums, size_t rows) {
+  const auto put = [&](const auto& sums, size_t there) {
     for (int t = 0; t < T; ++t)
-      for (size_t r = 0; r < rows; ++r) {
-        const float score = sums[t][r] * scale;
+      for (size_t r = 0; r < there; ++r) {
+        float score = sums[t][r] * scale;
+        if (rows.key_scales != nullptr) score *= rows.key_scales[begin + j + r];
         scores[t][j + r] = softcap != 0 ? softcap * tanhf(score / softcap) : score;
       }
-    j += rows;
+    j += there;
   };
   while (j + R <= count) {
     float sums[T][R];
@@ -120,16 +117,21 @@ void add_weighed(const float (*weights)[kAttendBlock], const unsigned char* valu
 
 // T heads, or those fewer that are left, over one block.
 template <class V, class Element, int T>
-void attend_heads(const unsigned char* keys, const unsigned char* values, size_t count, const float* queries,
-                  size_t heads, size_t head_dim, float scale, float softcap, AttendState* states, float* to) {
+void attend_heads(const AttentionRows& rows, size_t begin, size_t count, const float* queries, size_t heads,
+                  float scale, float softcap, AttentionState* states, float* to) {
   if constexpr (T > 1)
     if (heads < T)
-      return attend_heads<V, Element, T - 1>(keys, values, count, queries, heads, head_dim, scale, softcap,
-                                             states, to);
+      return attend_heads<V, Element, T - 1>(rows, begin, count, queries, heads, scale, softcap, states, to);
+  const size_t head_dim = rows.head_dim;
+  const auto* values = static_cast<const unsigned char*>(rows.values) + begin * head_dim * Element::kBytes;
   alignas(64) float weights[T][kAttendBlock];
   float shrink[T];
-  score<V, Element, T>(keys, count, queries, head_dim, scale, softcap, weights);
-  for (int t = 0; t < T; ++t) shrink[t] = weigh<V>(weights[t], count, states[t]);
+  score<V, Element, T>(rows, begin, count, queries, scale, softcap, weights);
+  for (int t = 0; t < T; ++t) {
+    shrink[t] = weigh<V>(weights[t], count, states[t]);
+    for (size_t j = 0; rows.value_scales != nullptr && j < count; ++j)
+      weights[t][j] *= rows.value_scales[begin + j];
+  }
   constexpr size_t kChunk = 4;
   size_t d = 0;
   for (; d + kChunk * V::kLanes <= head_dim; d += kChunk * V::kLanes)
@@ -142,31 +144,29 @@ void attend_heads(const unsigned char* keys, const unsigned char* values, size_t
 
 template <class V, class Element>
 void attend_some(const AttentionRows& rows, const float* queries, size_t heads, float scale, float softcap,
-                 float* to) {
-  const size_t head_dim = rows.head_dim, row_bytes = head_dim * Element::kBytes;
-  AttendState states[kAttendHeads];
+                 AttentionState* states, float* to) {
+  const size_t head_dim = rows.head_dim;
+  for (size_t head = 0; head < heads; ++head) states[head] = {};
   memset(to, 0, heads * head_dim * sizeof(float));
   for (size_t begin = rows.begin; begin < rows.end; begin += kAttendBlock) {
     const size_t count = rows.end - begin < kAttendBlock ? rows.end - begin : kAttendBlock;
     for (size_t head = 0; head < heads; head += V::kTileTokens)
-      attend_heads<V, Element, V::kTileTokens>(
-          static_cast<const unsigned char*>(rows.keys) + begin * row_bytes,
-          static_cast<const unsigned char*>(rows.values) + begin * row_bytes, count,
-          queries + head * head_dim, heads - head, head_dim, scale, softcap, states + head,
-          to + head * head_dim);
+      attend_heads<V, Element, V::kTileTokens>(rows, begin, count, queries + head * head_dim, heads - head,
+                                               scale, softcap, states + head, to + head * head_dim);
   }
-  for (size_t head = 0; head < heads; ++head)
-    for (size_t d = 0; d < head_dim; ++d) to[head * head_dim + d] /= states[head].total;
 }
 
 template <class V>
 void attend(const AttentionRows& rows, const float* queries, size_t heads, float scale, float softcap,
-            float* to) {
-  for (size_t head = 0; head < heads; head += kAttendHeads)
-    (rows.is_bf16 ? attend_some<V, Bf16> : attend_some<V, F32>)(rows, queries + head * rows.head_dim,
-                                                                heads - head < kAttendHeads ? heads - head
-                                                                                            : kAttendHeads,
-                                                                scale, softcap, to + head * rows.head_dim);
+            AttentionState* states, float* to) {
+  switch (rows.type) {
+    case KvType::f32:
+      return attend_some<V, F32>(rows, queries, heads, scale, softcap, states, to);
+    case KvType::bf16:
+      return attend_some<V, Bf16>(rows, queries, heads, scale, softcap, states, to);
+    case KvType::int8:
+      return attend_some<V, Int8>(rows, queries, heads, scale, softcap, states, to);
+  }
 }
 
 }  // namespace bitctl

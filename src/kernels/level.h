@@ -35,9 +35,9 @@ struct Level {
   float (*quantize)(const float* x, size_t columns, int8_t* integers, size_t stride, int32_t* sum);
   // One row as floats, without its scale; not of ternary weights.
   void (*read)(const Matrix& w, size_t row, float* to);
-  // As in attention.h.
+  // As in attention.h, one part: `to` is Σ e^(score - largest) · value.
   void (*attend)(const AttentionRows& rows, const float* queries, size_t heads, float scale, float softcap,
-                 float* to);
+                 AttentionState* states, float* to);
 };
 
 extern const Level kScalarLevel, kAvx2Level, kAvx512Level;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
@@ -59,19 +60,20 @@ void yield_session(bool yield) {
   if (autogroups()) set_own_autogroup(yield ? kLeast : kHalf);
 }
 
-SelfGivesWay::SelfGivesWay() {
-  if (!autogroups()) {
-    static_cast<void>(give_way(::getpid(), CpuShares::nice));
-    return;
-  }
-  // "/autogroup-17 nice 0": what somebody has chosen stays.
-  if (read_kernel_file(kOwnAutogroup).ends_with(" nice 0\n"))
-    lowered_ = write_kernel_file(kOwnAutogroup, std::to_string(kHalf)).has_value();
+SelfGivesWay::SelfGivesWay(std::optional<int> nice) {
+  // Inside a cgroup that weighs its processes, the autogroup that the kernel shows decides nothing.
+  if (nice || !autogroups()) ::setpriority(PRIO_PROCESS, 0, nice.value_or(kHalf));
+  if (!autogroups()) return;
+  const std::string autogroup = read_kernel_file(kOwnAutogroup);  // "/autogroup-17 nice 0"
+  const size_t value = autogroup.rfind(' ');
+  if (value == std::string::npos) return;
+  const int before = std::atoi(&autogroup[value]);
+  if (!nice && before != 0) return;
+  if (write_kernel_file(kOwnAutogroup, std::to_string(nice.value_or(kHalf)))) before_ = before;
 }
 
 void SelfGivesWay::end() {
-  if (!std::exchange(lowered_, false)) return;
-  set_own_autogroup(0);
+  if (const auto before = std::exchange(before_, std::nullopt)) set_own_autogroup(*before);
 }
 
 }  // namespace bitctl

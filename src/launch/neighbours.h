@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 
 #include "launch/isolation.h"
@@ -27,18 +28,19 @@ Status give_way(pid_t pid, CpuShares shares);
 // nothing happens. May take some tenths of a second.
 void yield_session(bool yield);
 
-// Half of it for this process, as long as the object lives: a chat that computes beside a training. A
-// terminal's session is one autogroup, its shell included, so it gets back what it had; the session of a chat
-// that is killed keeps half until somebody writes it back.
+// Half of it for this process, as long as the object lives: a chat that computes beside a training; or what
+// `nice` says, 0 to 19, each step four fifths of the one before. A terminal's session is one autogroup, its
+// shell included, so it gets back what it had; the session of a chat that is killed keeps this until somebody
+// writes it back. Without `nice`, what somebody has chosen for the session stays.
 class SelfGivesWay {
  public:
-  SelfGivesWay();
+  explicit SelfGivesWay(std::optional<int> nice = {});
   ~SelfGivesWay() { end(); }
   SelfGivesWay(const SelfGivesWay&) = delete;
   void end();
 
  private:
-  bool lowered_ = false;
+  std::optional<int> before_;  // of the session, where it was changed
 };
 
 }  // namespace bitctl

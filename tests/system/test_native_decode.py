@@ -204,6 +204,32 @@ def test_threads_change_no_bit(build, tmp_path):
     assert bits[0] == bits[1] == bits[2]
 
 
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
+def test_a_long_context_in_pieces_or_at_once_and_by_any_threads(build, tmp_path, kv):
+    """Attention of one token is shared by position; its bits are those of a prompt that holds it."""
+    make(tmp_path, "Llama", torch.bfloat16, max_position_embeddings=600)
+    rng = random.Random(kv)
+    ids = [rng.randrange(VOCABULARY) for _ in range(590)]
+    found = []
+    for threads in ("1", "3"):
+        with native(build, tmp_path, "--threads", threads, "--kv", kv) as decoder:
+            found.append(decoder.ask(ids, logits=True)["logits"])
+            for at in (0, 587):
+                found.append(decoder.ask(ids[at : at + 1], position=at, logits=True)["logits"])
+                decoder.ask(ids[at + 1 : -1], position=at + 1)
+                found.append(decoder.ask(ids[-1:], position=len(ids) - 1, logits=True)["logits"])
+    assert len({str(logits) for logits in found}) == 3  # at positions 0, 587 and 589
+
+
+def test_int8_keys_and_values_are_near(build, tmp_path):
+    model = make(tmp_path, "Llama")
+    with native(build, tmp_path, "--kv", "int8") as decoder:
+        for ids in prompts("int8", 4):
+            truth = last_logits(model, ids)
+            apart = (decoder.logits(ids) - truth).abs().max() / truth.abs().max()
+            assert 1e-5 < apart < 3e-2  # of float32's it would be below
+
+
 @pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
 def test_every_level_of_instructions(build, tmp_path, monkeypatch, isa):
     model = make(tmp_path, "Gemma2", **FAMILIES["gemma2"][1])

@@ -1,6 +1,7 @@
 // A model folder under a decoder, token ids in and out, for tests that compare it with transformers.
 //
-//   decode_tool [--native] [--engine FILE] [--threads N] [--max-context N] [--device NAME] [--no-mmap] FOLDER
+//   decode_tool [--native] [--kv float32|bf16|int8] [--engine FILE] [--threads N] [--max-context N]
+//               [--device NAME] [--no-mmap] FOLDER
 //
 // First one line about the model. Then per line of input one line of output:
 //   {"ids": [1, 2, 3], "position": 0, "new": 64, "stop": [2], "temperature": 0, "top_k": 0, "top_p": 1,
@@ -34,6 +35,7 @@ struct Arguments {
   std::string model;
   bool map = true;
   bool native = false;
+  std::optional<KvType> kv;
   TorchDecoderOptions decoder;
 };
 
@@ -48,6 +50,9 @@ bool parse(int argc, char** argv, Arguments& to) {
       to.native = true;
     } else if (++i == argc) {
       return false;
+    } else if (name == "--kv") {
+      to.kv = kv_type(argv[i]);
+      if (!to.kv) return false;
     } else if (name == "--engine") {
       to.engine = argv[i];
     } else if (name == "--threads") {
@@ -69,7 +74,7 @@ Result<std::unique_ptr<Decoder>> open_decoder(const Arguments& arguments, const 
     auto parsed = parse_model_config(config);
     if (!parsed) return forward(std::move(parsed));
     return open_native_decoder(std::move(*parsed), std::move(weights),
-                               {arguments.decoder.threads, arguments.decoder.max_context});
+                               {arguments.decoder.threads, arguments.decoder.max_context, arguments.kv});
   }
   const Mono start = std::chrono::steady_clock::now();
   const auto engine = load_engine(arguments.engine);
@@ -139,8 +144,8 @@ int main(int argc, char** argv) {
   Arguments arguments;
   if (!parse(argc, argv, arguments)) {
     std::fputs(
-        "usage: decode_tool [--native] [--engine FILE] [--threads N] [--max-context N] [--device NAME] "
-        "[--no-mmap] FOLDER\n",
+        "usage: decode_tool [--native] [--kv float32|bf16|int8] [--engine FILE] [--threads N] "
+        "[--max-context N] [--device NAME] [--no-mmap] FOLDER\n",
         stderr);
     return 2;
   }

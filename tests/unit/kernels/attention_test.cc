@@ -22,17 +22,29 @@ INSTANTIATE_TEST_SUITE_P(Levels, Attention, testing::ValuesIn(levels()),
 struct Case {
   size_t heads, head_dim, begin, end;
   float softcap = 0;
-  bool is_bf16 = false;
+  KvType kv = KvType::f32;
 };
 
 // Keys and values as matrices, a row a position; queries as one more, a row a head.
 struct Operands {
   explicit Operands(const Case& c)
-      : type(c.is_bf16 ? Matrix::Type::bf16 : Matrix::Type::f32),
+      : type(c.kv == KvType::int8   ? Matrix::Type::int8
+             : c.kv == KvType::bf16 ? Matrix::Type::bf16
+                                    : Matrix::Type::f32),
         keys(type, c.end, c.head_dim, 1),
         values(type, c.end, c.head_dim, 2),
         queries(Matrix::Type::f32, c.heads, c.head_dim, 3),
-        rows{keys.matrix().data, values.matrix().data, c.is_bf16, c.begin, c.end, c.head_dim} {}
+        rows{keys.matrix().data, values.matrix().data, c.kv, c.begin, c.end, c.head_dim} {
+    if (c.kv != KvType::int8) return;
+    for (size_t j = 0; j < c.end; ++j) {
+      key_scales.push_back(keys.matrix().scales[j] / 127);
+      value_scales.push_back(values.matrix().scales[j] / 127);
+    }
+    rows.key_scales = key_scales.data();
+    rows.value_scales = value_scales.data();
+  }
+  // What a number of that row is multiplied by.
+  static double scale(const float* scales, size_t row) { return scales != nullptr ? scales[row] : 1; }
   const float* query(size_t head) const {
     return static_cast<const float*>(queries.matrix().data) + head * rows.head_dim;
   }
@@ -40,6 +52,7 @@ struct Operands {
   Matrix::Type type;
   Weights keys, values, queries;
   AttentionRows rows;
+  std::vector<float> key_scales, value_scales;
 };
 
 constexpr float kScale = 1.7F;
@@ -50,20 +63,25 @@ std::vector<double> reference(const Operands& of, const Case& c, size_t head) {
   for (size_t j = c.begin; j < c.end; ++j) {
     double score = 0;
     for (size_t d = 0; d < c.head_dim; ++d) score += of.queries.value(head, d) * of.keys.value(j, d);
-    score *= kScale;
+    score *= kScale * Operands::scale(of.rows.key_scales, j);
     if (c.softcap != 0) score = c.softcap * std::tanh(score / c.softcap);
     total += weights.emplace_back(std::exp(score));
   }
   for (size_t j = c.begin; j < c.end; ++j)
-    for (size_t d = 0; d < c.head_dim; ++d) out[d] += weights[j - c.begin] / total * of.values.value(j, d);
+    for (size_t d = 0; d < c.head_dim; ++d)
+      out[d] +=
+          weights[j - c.begin] / total * of.values.value(j, d) * Operands::scale(of.rows.value_scales, j);
   return out;
 }
 
 TEST_P(Attention, IsTheSoftmaxInDoublePrecision) {
-  std::vector<Case> cases = {
-      {3, 64, 5, 700}, {7, 64, 0, 70, 2.5F}, {40, 32, 63, 130}, {1, 64, 0, 64, 0, true}};
+  std::vector<Case> cases = {{3, 64, 5, 700},
+                             {7, 64, 0, 70, 2.5F},
+                             {40, 32, 63, 130},
+                             {1, 64, 0, 64, 0, KvType::bf16},
+                             {3, 64, 1, 600, 0, KvType::int8}};
   for (size_t head_dim = 1; head_dim <= 140; ++head_dim)
-    cases.push_back({1 + head_dim % 5, head_dim, head_dim % 3, 3 + head_dim, 0, head_dim % 2 == 0});
+    cases.push_back({1 + head_dim % 5, head_dim, head_dim % 3, 3 + head_dim, 0, KvType(head_dim % 3)});
   for (const Case& c : cases) {
     const Operands of(c);
     std::vector<float> to(c.heads * c.head_dim + 1, -77);
@@ -86,6 +104,25 @@ TEST_P(Attention, AHeadDependsOnNothingBesideIt) {
   for (size_t head = 0; head < c.heads; ++head) {
     attend(of.rows, of.query(head), 1, kScale, 0, alone.data(), GetParam());
     EXPECT_EQ(std::memcmp(alone.data(), &all[head * c.head_dim], c.head_dim * sizeof(float)), 0) << head;
+  }
+}
+
+// Several threads take a part each; one takes them one after the other.
+TEST_P(Attention, PartsGiveTheBitsOfTheWhole) {
+  for (const KvType kv : {KvType::f32, KvType::int8}) {
+    const Case c = {3, 40, 2, 2 + 2 * kAttentionPart + 7, 0, kv};
+    const Operands of(c);
+    std::vector<float> whole(c.heads * c.head_dim), joined(whole.size());
+    attend(of.rows, of.query(0), c.heads, kScale, 0, whole.data(), GetParam());
+    const size_t parts = attention_parts(of.rows);
+    ASSERT_EQ(parts, 3);
+    std::vector<AttentionState> states(parts * c.heads);
+    std::vector<float> values(parts * whole.size());
+    for (const size_t part : {2, 0, 1})
+      attend_part(of.rows, part, of.query(0), c.heads, kScale, 0, &states[part * c.heads],
+                  &values[part * whole.size()], GetParam());
+    join_parts(parts, c.heads, c.head_dim, states.data(), values.data(), joined.data());
+    EXPECT_EQ(std::memcmp(whole.data(), joined.data(), whole.size() * sizeof(float)), 0);
   }
 }
 

@@ -84,6 +84,15 @@ TEST(SelfGivesWay, TheSessionGetsBackWhatItHad) {
     { SelfGivesWay chat; }
     return is_half(own());
   })) << "what somebody has chosen stays";
+  EXPECT_TRUE(in_a_session([&] {
+    static_cast<void>(give_way(::getpid(), CpuShares::autogroup));
+    bool lowered = false;
+    {
+      SelfGivesWay chat(19);
+      lowered = own().ends_with(" nice 19\n") && ::getpriority(PRIO_PROCESS, 0) == 19;
+    }
+    return lowered && is_half(own());
+  })) << "what is asked for, and then what was there before";
 }
 
 }  // namespace
