@@ -65,9 +65,15 @@ Result<int> run_editor(const std::string& editor, const std::string& path) {
   const int error = ::posix_spawn(&pid, shell.c_str(), nullptr, &attributes, argv.data(), environ);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) return fail_errno("cannot start " + editor, error);
+  // Ctrl+Z stops the editor, and us with it: else the shell would wait for a job that waits for the editor.
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTSTP);
+  ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
+  ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
   return status;
 }
 

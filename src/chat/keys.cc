@@ -110,6 +110,8 @@ std::string cleaned_paste(std::string_view raw) {
     if (c == '\r') {
       text += '\n';
       if (i + 1 < raw.size() && raw[i + 1] == '\n') ++i;
+    } else if (is_c1(raw.substr(i, 2))) {
+      ++i;
     } else if ((c >= 0x20 && c != 0x7f) || c == '\n' || c == '\t') {
       text += raw[i];
     }
@@ -130,7 +132,8 @@ std::vector<Key> KeyParser::feed(std::string_view bytes) {
 
 std::optional<Duration> KeyParser::settles_after() const {
   if (state_ == State::paste) return kPasteDelay;
-  if (state_ == State::escape || (state_ != State::ground && sequence_is_empty_)) return kEscapeDelay;
+  const bool at_escape = state_ == State::escape || state_ == State::string_escape;
+  if (at_escape || (state_ != State::ground && sequence_is_empty_)) return kEscapeDelay;
   return std::nullopt;
 }
 
@@ -298,7 +301,7 @@ void KeyParser::finish_csi(char final) {
     return;
   }
   const int first = number(parameter(all, 0), 1);
-  const int modifiers = (number(parameter(all, 1), 1) - 1) & ~kLocks;
+  const int modifiers = std::max(number(parameter(all, 1), 1) - 1, 0) & ~kLocks;
   const int event = number(parameter(all, 1, 1), 1);
   if (final == 'u') return modified_key(first, modifiers, event, parameter(all, 2));
   if (final == '~' && first == 27) return modified_key(number(parameter(all, 2), 0), modifiers, event, {});

@@ -56,14 +56,14 @@ int Repl::run() {
   loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { on_signal(); });
   loop_.watch(log_.fd(), EPOLLIN, [this](uint32_t) { say_log(); });
   loop_.run();
-  return exit_code_;
+  return exit_code_.value_or(kOk);
 }
 
 void Repl::leave(int code) {
   exit_code_ = code;
   log_to_stderr();
   say_log();
-  terminal_.write(screen_.take_prompt_away());
+  if (terminal_.in_foreground()) terminal_.write(screen_.take_prompt_away());
   if (code == kOk) await_late_answers();
   terminal_.leave();
   loop_.stop();
@@ -97,7 +97,7 @@ void Repl::read_keys() {
 void Repl::take(const std::vector<Key>& keys) {
   for (const Key& key : keys) {
     on_key(key);
-    if (!terminal_.entered()) return;  // left
+    if (exit_code_) return;
   }
   draw();
 }
@@ -196,10 +196,14 @@ void Repl::suspend() {
   ::raise(SIGTSTP);
   ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);  // stops here
   ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
-  resume();
+  // Woken in order to be ended, in the background perhaps, nothing is drawn any more.
+  sigset_t pending;
+  ::sigpending(&pending);
+  ::sigismember(&pending, SIGCONT) ? on_signal() : resume();
 }
 
 void Repl::resume() {
+  if (exit_code_) return;
   terminal_.leave();  // the shell may have changed what we set
   terminal_.enter();
   resized();

@@ -92,7 +92,7 @@ class Repl : private SessionView {
   bool attributes_answered_ = false;
   bool prompts_waited_ = false;
   int interrupts_in_a_row_ = 0;
-  int exit_code_ = 0;
+  std::optional<int> exit_code_;  // once it is left
 };
 
 }  // namespace bitctl

@@ -128,7 +128,7 @@ void ChatSession::on_text(uint64_t turn, Result<Json> reply, bool last) {
     if (last) end_turn({.job = turn, .reason = StopReason::error, .error = reply.error().message});
     return;
   }
-  const std::string text = reply->value("text", "");
+  const std::string text = get_text(*reply, "text");
   turn_->answer += text;
   if (!text.empty()) view_.answer_text(text);
   if (last) end_turn(*turn_->end);

@@ -1,5 +1,6 @@
 #include "chat/terminal.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <termios.h>
@@ -37,12 +38,37 @@ termios g_before{};
 std::atomic<bool> g_raw = false;
 std::atomic<bool> g_extended = false;
 
+constexpr int kPatienceMs = 100;  // with a terminal that takes nothing
+
+bool takes_bytes(int fd) {
+  pollfd wait{fd, POLLOUT, 0};
+  return ::poll(&wait, 1, kPatienceMs) > 0;
+}
+
+bool foreground() {
+  const pid_t group = ::tcgetpgrp(STDIN_FILENO);
+  return group < 0 || group == ::getpgrp();
+}
+
 // Async-signal-safe.
 void undo() {
   if (!g_raw.exchange(false)) return;
+  sigset_t stop, before;  // a job that is killed in the background is not to be stopped once more
+  ::sigemptyset(&stop);
+  ::sigaddset(&stop, SIGTTOU);
+  ::pthread_sigmask(SIG_BLOCK, &stop, &before);
   const std::string_view bytes = g_extended ? kUndoAll : kUndoPaste;
-  [[maybe_unused]] const ssize_t written = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
-  ::tcsetattr(STDIN_FILENO, TCSADRAIN, &g_before);
+  if (takes_bytes(STDOUT_FILENO)) [[maybe_unused]]
+    const ssize_t written = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
+  if (foreground()) ::tcsetattr(STDIN_FILENO, TCSANOW, &g_before);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+bool is_to_end() {
+  sigset_t pending;
+  ::sigpending(&pending);
+  return ::sigismember(&pending, SIGTERM) || ::sigismember(&pending, SIGHUP) ||
+         ::sigismember(&pending, SIGQUIT);
 }
 
 void undo_and_die(int signal) {
@@ -74,6 +100,7 @@ bool Terminal::enter() {
   action.sa_handler = undo_and_die;
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   for (const int signal : kDeadlySignals) ::sigaction(signal, &action, nullptr);
+  for (int signal = SIGRTMIN; signal <= SIGRTMAX; ++signal) ::sigaction(signal, &action, nullptr);
   // VS Code's terminal drops committed CJK characters under kitty's protocol (xtermjs/xterm.js#6112); the
   // Linux console knows none of it.
   extended_keys_ =
@@ -85,6 +112,7 @@ bool Terminal::enter() {
     return false;
   }
   entered_ = true;
+  if (!output_) output_ = Fd(::open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   write(kPasteOn);
   if (extended_keys_) write(kPushKitty);
   if (other_keys_) write(kOtherKeysOn);
@@ -96,6 +124,8 @@ void Terminal::leave() {
   undo();
 }
 
+bool Terminal::in_foreground() const { return foreground(); }
+
 void Terminal::ask_what_it_tells() {
   if (extended_keys_) write(std::string(kAskKitty) + std::string(kAskAttributes));
 }
@@ -105,14 +135,15 @@ void Terminal::ask_for_other_keys() {
   write(kOtherKeysOn);
 }
 
-void Terminal::write(std::string_view bytes) const {
+void Terminal::write(std::string_view bytes) {
+  const int fd = output_ ? output_.get() : STDOUT_FILENO;  // another user's terminal cannot be opened
   while (!bytes.empty()) {
-    const ssize_t n = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
     if (n > 0) {
       bytes.remove_prefix(static_cast<size_t>(n));
     } else if (n < 0 && errno == EAGAIN) {
-      pollfd wait{STDOUT_FILENO, POLLOUT, 0};
-      ::poll(&wait, 1, -1);
+      while (!given_up_ && !takes_bytes(fd)) given_up_ = is_to_end();
+      if (given_up_) return;
     } else if (n < 0 && errno != EINTR) {
       return;  // the terminal is gone; SIGHUP says so
     }

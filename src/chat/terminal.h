@@ -5,6 +5,8 @@
 
 #include <string_view>
 
+#include "base/fd.h"
+
 namespace bitctl {
 
 class Terminal {
@@ -21,6 +23,8 @@ class Terminal {
   bool enter();
   void leave();
   bool entered() const { return entered_; }
+  // A shell that has stopped us has the terminal meanwhile, and sets it as it wants it.
+  bool in_foreground() const;
 
   // Asks what it can do. Answers come as keys, whenever they come; nobody waits for them.
   void ask_what_it_tells();
@@ -28,11 +32,14 @@ class Terminal {
   // It does not speak kitty's protocol: asks for xterm's modifyOtherKeys instead.
   void ask_for_other_keys();
 
-  void write(std::string_view bytes) const;  // blocks while the terminal takes nothing
+  // Blocks while the terminal takes nothing, until a signal waits that ends us: then the rest is dropped.
+  void write(std::string_view bytes);
   int width() const;
   int height() const;
 
  private:
+  Fd output_;  // the terminal once more: writing to it blocks no one, and nobody else's descriptor changes
+  bool given_up_ = false;
   bool entered_ = false;
   bool extended_keys_ = false;  // worth asking for
   bool other_keys_ = false;     // asked for, and again after every leave()

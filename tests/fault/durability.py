@@ -9,7 +9,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
-FUZZED = ["header", "manifest", "control_page"]
+FUZZED = ["header", "manifest", "control_page", "config", "weights", "keys", "worker"]
 
 
 def result_of(command, **options):

@@ -6,7 +6,6 @@ import shutil
 import signal
 import statistics
 import sys
-import termios
 import time
 
 import pytest
@@ -399,108 +398,11 @@ def test_the_hint_names_the_key_that_the_terminal_has_proved(start):
     leave(vscode)
 
 
-ENDS = {
-    "ctrl-d": (lambda chat: chat.type("\x04"), 0),
-    "quit": (lambda chat: chat.send("/quit"), 0),
-    "SIGTERM": (lambda chat: chat.kill(signal.SIGTERM), 128 + signal.SIGTERM),
-    "SIGHUP": (lambda chat: chat.kill(signal.SIGHUP), 128 + signal.SIGHUP),
-    "SIGQUIT": (lambda chat: chat.kill(signal.SIGQUIT), 128 + signal.SIGQUIT),
-    **{
-        name: (lambda chat, number=getattr(signal, name): chat.kill(number), -getattr(signal, name))
-        for name in ("SIGABRT", "SIGSEGV", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGXFSZ", "SIGPROF")
-    },
-}
-
-
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "answering"])
-def test_the_terminal_is_restored_however_it_ends(ready, end, busy):
-    chat = ready(FAKE_ENDLESS="1", FAKE_TOKEN_MS="2")
-    if busy:
-        chat.send("x")
-        chat.expect("You said: x - You said")
-    assert not chat.terminal_is_as_before(), "the control: it is another one while the chat runs"
-    act, code = ENDS[end]
-    act(chat)
-    assert chat.wait() == code
-    assert chat.terminal_is_as_before()
-    assert chat.output.endswith(b"\x1b[<u\x1b[>4m\x1b[?2004l")
-
-
-def test_a_closed_terminal_ends_it(ready):
-    chat = ready(FAKE_ENDLESS="1", FAKE_TOKEN_MS="2")
-    [worker] = chat.children()
-    os.close(chat.master)
-    chat.master = os.open("/dev/null", os.O_RDWR)
-    _, status = os.waitpid(chat.pid, 0)
-    chat.status = status
-    assert os.WIFEXITED(status)
-    wait_until_gone(worker)
-
-
-# As a shell: the job is a group of its own in the foreground; once it has stopped, a line brings it back.
-SHELL = """
-import os, signal, sys
-signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-job = os.fork()
-if job == 0:
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpid())
-    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-    os.execv(sys.argv[1], sys.argv[1:])
-while True:
-    _, status = os.waitpid(job, os.WUNTRACED)
-    if not os.WIFSTOPPED(status):
-        sys.exit(os.waitstatus_to_exitcode(status))
-    os.tcsetpgrp(0, os.getpgrp())
-    print("stopped by", os.WSTOPSIG(status), flush=True)
-    sys.stdin.readline()
-    os.tcsetpgrp(0, job)
-    os.kill(job, signal.SIGCONT)
-"""
-
-
-def test_suspend_and_resume(ready):
-    chat = ready(wrapper=[sys.executable, "-c", SHELL])
-    chat.type("half a text\x1a")
-    chat.expect(f"stopped by {signal.SIGTSTP.value}")
-    assert chat.terminal_is_as_before()
-    chat.rest()
-    chat.type("fg\n")
-    chat.expect("half a text")
-    chat.type("\n")
-    chat.expect("You said: half a text")
-    assert not chat.terminal_is_as_before()
-    leave(chat)
-
-
-@pytest.mark.parametrize("stop", [lambda chat: chat.type("\x1a"), lambda chat: chat.kill(signal.SIGTSTP)],
-                         ids=["key", "signal"])
-def test_where_no_shell_could_wake_it_nothing_stops(ready, stop):
-    chat = ready()
-    chat.type("half a text")
-    chat.expect("half a text")
-    stop(chat)
-    chat.expect("half a text")  # drawn again
-    chat.type("\n")
-    chat.expect("You said: half a text")
-    leave(chat)
-
-
 def test_a_pipe_that_breaks_does_not_end_it(ready):
     chat = ready(wrapper=["/usr/bin/env", "--default-signal=PIPE"])  # Python ignores it, and so would its child
     chat.kill(signal.SIGPIPE)
     chat.send("hello")
     chat.expect("You said: hello")
-    leave(chat)
-
-
-def test_raw_mode_is_what_it_should_be(ready):
-    chat = ready()
-    iflag, oflag, cflag, lflag, *_ = termios.tcgetattr(chat.slave)
-    assert not iflag & (termios.ICRNL | termios.IXON)
-    assert not lflag & (termios.ISIG | termios.ICANON | termios.ECHO)
-    assert b"\x1b[?2004h\x1b[>1u" in chat.output
     leave(chat)
 
 
