@@ -15,14 +15,13 @@ A request that cannot be answered gets {"id": …, "error": "one line"}; a worke
 """
 
 import bisect
-import ctypes
 import json
 import os
 import re
-import signal
-import socket
 import stat
 import sys
+
+from bitctl._worker import run
 
 try:
     import jinja2
@@ -37,7 +36,6 @@ else:
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FIRST_PRIVATE_USE, LAST_PRIVATE_USE = 0xF0000, 0xFFFFD
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-PR_SET_PDEATHSIG = 1
 
 
 def read_text(path):
@@ -358,29 +356,8 @@ def serve(lines, reply):
     return 0
 
 
-def line_of(answer):
-    """One line of JSON as RFC 8259 says; an answer that JSON cannot hold is an error."""
-    try:
-        text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
-        return text.encode() + b"\n"
-    except ValueError as error:  # NaN, or half of a surrogate pair
-        reason = answer.get("error", f"no JSON can hold the answer: {error}")
-        said = {"id": answer["id"], "error": reason.encode("utf-8", "backslashreplace").decode()}
-        return json.dumps(said).encode() + b"\n"
-
-
 def main(argv):
-    # A template may compute for ever: then nobody reads the end of the socket.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    with socket.socket(fileno=int(argv[1])) as peer, peer.makefile("r", encoding="utf-8", newline="\n") as lines:
-
-        def reply(answer):
-            peer.sendall(line_of(answer))
-
-        try:
-            return serve(lines, reply)
-        except (BrokenPipeError, ConnectionResetError):
-            return 0
+    return run(argv, serve)
 
 
 if __name__ == "__main__":

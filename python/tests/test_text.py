@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT / "python"), str(pathlib.Path(__file__).parent)]
 
 import chat_tokenizers as make  # noqa: E402
 import text_exactness  # noqa: E402
-from bitctl import text  # noqa: E402
+from bitctl import _worker, text  # noqa: E402
 from bitctl.chat_template import TextError  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
@@ -331,7 +331,7 @@ def test_half_of_a_surrogate_pair_is_said_in_ascii(tmp_path):
     line = worker.replies.readline()
     assert json.loads(line)["error"].endswith(r"bad \ud800") and r"\\ud800" in line
     assert worker.close() == (0, "")
-    assert json.loads(text.line_of({"id": 3, "text": "\ud800"}))["error"].startswith("no JSON can hold the answer: ")
+    assert json.loads(_worker.line_of({"id": 3, "text": "\ud800"}))["error"].startswith("no JSON can hold the answer: ")
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "chat_template.jinja", "tokenizer_config.json", "config.json"])

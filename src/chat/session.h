@@ -18,8 +18,8 @@
 #include "chat/options.h"
 #include "chat/router.h"
 #include "chat/sampling.h"
-#include "chat/text_worker.h"
 #include "chat/transcript.h"
+#include "chat/worker_process.h"
 
 namespace bitctl {
 
@@ -161,7 +161,7 @@ class ChatSession {
   uint64_t next_turn_ = 1;
   Totals totals_;
 
-  TextWorker worker_;
+  WorkerProcess worker_;
   Loader loader_;
   Generator generator_;
 };

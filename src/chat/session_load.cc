@@ -17,7 +17,7 @@ ChatSession::ChatSession(EventLoop& loop, const ChatOptions& options, ModelOpene
       view_(view),
       sampling_(options.sampling, options.seed),
       choice_(options.model),
-      worker_(loop, [this](const std::string& reason) { on_worker_death(reason); }),
+      worker_(loop, "the text worker", [this](const std::string& reason) { on_worker_death(reason); }),
       loader_(std::move(opener), options.open) {
   conversation_.system = options.system;
 }
@@ -61,7 +61,7 @@ void ChatSession::fail_load(const std::string& reason) { advance({event::Failure
 
 void ChatSession::start_worker() {
   std::error_code gone;  // a folder that was removed has no path; the worker does without
-  const auto command = text_worker_command(std::filesystem::current_path(gone).string());
+  const auto command = worker_command("bitctl.text", std::filesystem::current_path(gone).string());
   const Status started = command ? worker_.start(*command) : Status(tl::unexpected<Error>(command.error()));
   if (!started) fail_load(started.error().message);
 }

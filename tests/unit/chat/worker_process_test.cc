@@ -1,4 +1,4 @@
-#include "chat/text_worker.h"
+#include "chat/worker_process.h"
 
 #include <gmock/gmock.h>
 #include <signal.h>
@@ -12,7 +12,7 @@ using testing::HasSubstr;
 // A worker that is a shell script; its socket is descriptor 3.
 WorkerCommand script(const std::string& text) { return {{"/bin/sh", "-c", text}, {"PATH=/usr/bin:/bin"}}; }
 
-class TextWorkerTest : public testing::Test {
+class WorkerProcessTest : public testing::Test {
  protected:
   void run_until(const std::function<bool()>& done) {
     while (!done()) loop.run_once();
@@ -25,10 +25,10 @@ class TextWorkerTest : public testing::Test {
 
   EventLoop loop;
   std::string death;
-  TextWorker worker{loop, [this](const std::string& reason) { death = reason; }};
+  WorkerProcess worker{loop, "the text worker", [this](const std::string& reason) { death = reason; }};
 };
 
-TEST_F(TextWorkerTest, RepliesFindTheirRequests) {
+TEST_F(WorkerProcessTest, RepliesFindTheirRequests) {
   ASSERT_TRUE(
       worker.start(script("read a <&3; read b <&3; echo '{\"id\":2,\"text\":\"two\"}' >&3;"
                           "echo '{\"id\":1,\"error\":\"no such folder\"}' >&3; read c <&3")));
@@ -43,7 +43,7 @@ TEST_F(TextWorkerTest, RepliesFindTheirRequests) {
   EXPECT_TRUE(worker.running());
 }
 
-TEST_F(TextWorkerTest, ARequestLargerThanAnySocketGoesThrough) {
+TEST_F(WorkerProcessTest, ARequestLargerThanAnySocketGoesThrough) {
   ASSERT_TRUE(
       worker.start(script("read -r line <&3; echo '{\"id\":1,\"text\":\"got it\"}' >&3; read c <&3")));
   std::string heard;
@@ -53,7 +53,20 @@ TEST_F(TextWorkerTest, ARequestLargerThanAnySocketGoesThrough) {
   EXPECT_EQ(heard, "got it");
 }
 
-TEST_F(TextWorkerTest, ItsDeathTellsItsLastWords) {
+TEST_F(WorkerProcessTest, AReplyMayComeInParts) {
+  ASSERT_TRUE(
+      worker.start(script("read a <&3; for n in 1 2; do echo "
+                          "\"{\\\"id\\\":1,\\\"more\\\":true,\\\"text\\\":\\\"$n\\\"}\" >&3; done;"
+                          "echo '{\"id\":1,\"more\":false,\"text\":\"3\"}' >&3; echo "
+                          "'{\"id\":1,\"text\":\"late\"}' >&3; exit 1")));
+  std::string heard;
+  worker.ask({{"op", "download"}},
+             [&](Result<Json> reply) { heard += reply->at("text").get<std::string>(); });
+  run_until([&] { return !death.empty(); });
+  EXPECT_EQ(heard, "123");
+}
+
+TEST_F(WorkerProcessTest, ItsDeathTellsItsLastWords) {
   EXPECT_EQ(death_of(script("echo noise; echo 1 >&2; echo 2 >&2; echo 3 >&2; exit 3")),
             "the text worker ended (exit code 3): 1 | 2 | 3");
   EXPECT_EQ(death_of(script("exit 0")), "the text worker ended (exit code 0)");
@@ -62,7 +75,7 @@ TEST_F(TextWorkerTest, ItsDeathTellsItsLastWords) {
   EXPECT_FALSE(worker.running());
 }
 
-TEST_F(TextWorkerTest, WhatItSaidBeforeItsDeathIsHeard) {
+TEST_F(WorkerProcessTest, WhatItSaidBeforeItsDeathIsHeard) {
   ASSERT_TRUE(worker.start(script("read a <&3; echo '{\"id\":1,\"text\":\"last\"}' >&3; exit 1")));
   std::string heard;
   worker.ask({{"op", "encode"}}, [&](Result<Json> reply) { heard = reply->at("text"); });
@@ -70,7 +83,7 @@ TEST_F(TextWorkerTest, WhatItSaidBeforeItsDeathIsHeard) {
   EXPECT_EQ(heard, "last");
 }
 
-TEST_F(TextWorkerTest, ALineThatIsNoReplyEndsIt) {
+TEST_F(WorkerProcessTest, ALineThatIsNoReplyEndsIt) {
   for (const std::string junk : {"junk", "[]", "", "{\\\"id\\\":1,\\\"temperature\\\":NaN}",
                                  "{\\\"id\\\":1,\\\"error\\\":\\\"\\\\ud800\\\"}"}) {
     ASSERT_TRUE(worker.start(script("read a <&3; printf '%s\\n' \"" + junk + "\" >&3; read c <&3")));
@@ -81,7 +94,7 @@ TEST_F(TextWorkerTest, ALineThatIsNoReplyEndsIt) {
   }
 }
 
-TEST_F(TextWorkerTest, AReplyThatNobodyWaitsForIsNone) {
+TEST_F(WorkerProcessTest, AReplyThatNobodyWaitsForIsNone) {
   ASSERT_TRUE(
       worker.start(script("read a <&3; printf '{\"id\":\"1\"}\\n{\"id\":7}\\n' >&3;"
                           "echo '{\"id\":1,\"text\":\"good\"}' >&3; read c <&3")));
@@ -91,7 +104,7 @@ TEST_F(TextWorkerTest, AReplyThatNobodyWaitsForIsNone) {
   EXPECT_EQ(heard, "good");
 }
 
-TEST_F(TextWorkerTest, CanBeStartedAgain) {
+TEST_F(WorkerProcessTest, CanBeStartedAgain) {
   death_of(script("exit 1"));
   ASSERT_TRUE(worker.start(script("read a <&3; echo '{\"id\":1,\"text\":\"again\"}' >&3; read c <&3")));
   std::string heard;
@@ -100,7 +113,7 @@ TEST_F(TextWorkerTest, CanBeStartedAgain) {
   EXPECT_EQ(heard, "again");
 }
 
-TEST_F(TextWorkerTest, HasNothingOfOurs) {
+TEST_F(WorkerProcessTest, HasNothingOfOurs) {
   int open_here[2];
   ASSERT_EQ(::pipe(open_here), 0);  // not close-on-exec
   EXPECT_THAT(death_of(script("ls /proc/self/fd | tr '\\n' ' ' >&2; exit 1")), HasSubstr("0 1 2 3 4 "))
@@ -110,7 +123,7 @@ TEST_F(TextWorkerTest, HasNothingOfOurs) {
   ::close(open_here[1]);
 }
 
-TEST_F(TextWorkerTest, AMissingProgramIsSaid) {
+TEST_F(WorkerProcessTest, AMissingProgramIsSaid) {
   const Status started = worker.start({{"/no/such/python"}, {}});
   ASSERT_FALSE(started);
   EXPECT_THAT(started.error().message, HasSubstr("/no/such/python"));

@@ -1,6 +1,6 @@
-// The client of `python -m bitctl.text`: a child process that tokenises, renders and decodes. Requests and
-// replies are JSON lines on a socket of its own; its stdout and stderr are read only to tell why it died.
-// Everything here happens on the event loop's thread.
+// A child process that answers requests: `python -m bitctl.text` tokenises, renders and decodes, and
+// `bitctl.hub` downloads. Requests and replies are JSON lines on a socket of its own; its stdout and stderr
+// are read only to tell why it died. Everything here happens on the event loop's thread.
 #pragma once
 
 #include <sys/types.h>
@@ -23,28 +23,31 @@ struct WorkerCommand {
   std::vector<std::string> environment;  // "NAME=value"
 };
 
-// `$BITCTL_PYTHON -m bitctl.text 3`, or the Python that the user in `folder` means, or bitctl's own
-// environment.
-Result<WorkerCommand> text_worker_command(const std::string& folder);
+// `$BITCTL_PYTHON -m <module> 3`, or the Python that the user in `folder` means, or bitctl's own environment.
+Result<WorkerCommand> worker_command(const std::string& module, const std::string& folder);
 
 // The token ids in that field of a reply; what is no id is -1.
 std::vector<int32_t> token_ids(const Json& reply, std::string_view key);
 
-class TextWorker {
+class WorkerProcess {
  public:
   using Reply = std::function<void(Result<Json>)>;
   using OnDeath = std::function<void(const std::string& reason)>;
 
-  // `on_death` is called once for each start() that succeeded and whose child ended by itself, or was ended
-  // because what it says is no protocol; requests without a reply are forgotten then.
-  TextWorker(EventLoop& loop, OnDeath on_death) : loop_(loop), on_death_(std::move(on_death)) {}
-  ~TextWorker() { end(); }
-  TextWorker(const TextWorker&) = delete;
+  // `name` is what errors call it: "the text worker". `on_death` is called once for each start() that
+  // succeeded and whose child ended by itself, or was ended because what it says is no protocol; requests
+  // without a reply are forgotten then.
+  WorkerProcess(EventLoop& loop, std::string name, OnDeath on_death)
+      : loop_(loop), name_(std::move(name)), on_death_(std::move(on_death)) {}
+  ~WorkerProcess() { end(); }
+  WorkerProcess(const WorkerProcess&) = delete;
 
   Status start(const WorkerCommand& command);
   bool running() const { return static_cast<bool>(process_); }
 
-  // Replies come in the order of the requests. An answer {"error": …} is an Error::invalid.
+  // Replies come in the order of the requests. An answer {"error": …} is an Error::invalid; behind one that
+  // holds
+  // {"more": true}, another reply to the same request comes.
   void ask(Json request, Reply reply);
   // Kills the child; no callback comes any more.
   void end();
@@ -57,9 +60,11 @@ class TextWorker {
   void read_output();
   void send();
   void reap();
+  Result<pid_t> spawn(const WorkerCommand& command, int socket, int output) const;
   std::string reason_of_death(int status) const;
 
   EventLoop& loop_;
+  const std::string name_;
   OnDeath on_death_;
   Fd process_;  // pidfd
   Fd socket_;

@@ -1,4 +1,4 @@
-#include "chat/text_worker.h"
+#include "chat/worker_process.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -63,32 +63,6 @@ struct SpawnSettings {
   }
 };
 
-// A process group of its own keeps the terminal's Ctrl-C away from it; its signals are as a new process
-// expects.
-Result<pid_t> spawn(const WorkerCommand& command, int socket, int output) {
-  SpawnSettings settings;
-  ::posix_spawn_file_actions_addopen(&settings.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDOUT_FILENO);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDERR_FILENO);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, socket, kWorkerSocket);
-  ::posix_spawn_file_actions_addclosefrom_np(&settings.actions, kWorkerSocket + 1);
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&settings.attributes, &none);
-  ::posix_spawnattr_setsigdefault(&settings.attributes, &all);
-  ::posix_spawnattr_setpgroup(&settings.attributes, 0);
-  ::posix_spawnattr_setflags(&settings.attributes,
-                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  const auto argv = pointers(command.argv);
-  const auto environment = pointers(command.environment);
-  pid_t pid = 0;
-  const int error =
-      ::posix_spawn(&pid, argv[0], &settings.actions, &settings.attributes, argv.data(), environment.data());
-  if (error != 0) return fail_errno(fmt::format("cannot start the text worker {}", command.argv[0]), error);
-  return pid;
-}
-
 std::string last_lines(const std::string& output) {
   std::vector<std::string> lines;
   for (auto& line : split(output, '\n'))
@@ -108,15 +82,15 @@ Result<std::string> choose_python(const std::string& folder) {
   // No environment of the user's own: the one that bitctl was built with knows the packages.
   if (const auto own = find_program(install_layout().folder + "/../.venv/bin/python")) return *own;
   if (on_path) return *on_path;
-  return fail(ErrorKind::not_found, "no Python found for the text worker; set BITCTL_PYTHON to one");
+  return fail(ErrorKind::not_found, "no Python found for the chat; set BITCTL_PYTHON to one");
 }
 
 }  // namespace
 
-Result<WorkerCommand> text_worker_command(const std::string& folder) {
+Result<WorkerCommand> worker_command(const std::string& module, const std::string& folder) {
   auto python = choose_python(folder);
   if (!python) return forward(std::move(python));
-  WorkerCommand command{{*python, "-m", "bitctl.text", std::to_string(kWorkerSocket)}, {}};
+  WorkerCommand command{{*python, "-m", module, std::to_string(kWorkerSocket)}, {}};
   std::string path = install_layout().python;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view variable = *entry;
@@ -143,7 +117,33 @@ std::vector<int32_t> token_ids(const Json& reply, std::string_view key) {
   return ids;
 }
 
-Status TextWorker::start(const WorkerCommand& command) {
+// A process group of its own keeps the terminal's Ctrl-C away from it; its signals are as a new process
+// expects.
+Result<pid_t> WorkerProcess::spawn(const WorkerCommand& command, int socket, int output) const {
+  SpawnSettings settings;
+  ::posix_spawn_file_actions_addopen(&settings.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDOUT_FILENO);
+  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDERR_FILENO);
+  ::posix_spawn_file_actions_adddup2(&settings.actions, socket, kWorkerSocket);
+  ::posix_spawn_file_actions_addclosefrom_np(&settings.actions, kWorkerSocket + 1);
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  ::posix_spawnattr_setsigmask(&settings.attributes, &none);
+  ::posix_spawnattr_setsigdefault(&settings.attributes, &all);
+  ::posix_spawnattr_setpgroup(&settings.attributes, 0);
+  ::posix_spawnattr_setflags(&settings.attributes,
+                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  const auto argv = pointers(command.argv);
+  const auto environment = pointers(command.environment);
+  pid_t pid = 0;
+  const int error =
+      ::posix_spawn(&pid, argv[0], &settings.actions, &settings.attributes, argv.data(), environment.data());
+  if (error != 0) return fail_errno(fmt::format("cannot start {} {}", name_, command.argv[0]), error);
+  return pid;
+}
+
+Status WorkerProcess::start(const WorkerCommand& command) {
   end();
   std::array<int, 2> sockets{}, pipe{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) != 0)
@@ -167,7 +167,7 @@ Status TextWorker::start(const WorkerCommand& command) {
   return {};
 }
 
-void TextWorker::end() {
+void WorkerProcess::end() {
   if (!process_) return;
   for (const Fd* fd : {&process_, &socket_, &output_}) loop_.unwatch(fd->get());
   ::syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
@@ -180,7 +180,7 @@ void TextWorker::end() {
   waiting_.clear();
 }
 
-void TextWorker::ask(Json request, Reply reply) {
+void WorkerProcess::ask(Json request, Reply reply) {
   const uint64_t id = next_id_++;
   waiting_[id] = std::move(reply);
   request["id"] = id;
@@ -188,20 +188,20 @@ void TextWorker::ask(Json request, Reply reply) {
   send();
 }
 
-void TextWorker::watch_socket() {
+void WorkerProcess::watch_socket() {
   loop_.watch(socket_.get(), unsent_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT, [this](uint32_t events) {
     if (events & EPOLLOUT) send();
     read_replies();
   });
 }
 
-void TextWorker::send() {
+void WorkerProcess::send() {
   const ssize_t n = ::send(socket_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (n > 0) unsent_.erase(0, static_cast<size_t>(n));
   watch_socket();  // what is left goes when there is room; a worker that is gone is reap()'s matter
 }
 
-void TextWorker::read_replies() {
+void WorkerProcess::read_replies() {
   const bool open = read_available(socket_.get(), received_);
   // A reply's callback may ask again, or end this worker; then `received_` is empty.
   for (size_t end = received_.find('\n'); end != std::string::npos; end = received_.find('\n')) {
@@ -212,19 +212,19 @@ void TextWorker::read_replies() {
   if (!open && socket_) loop_.unwatch(socket_.get());
 }
 
-void TextWorker::take_line(const std::string& line) {
+void WorkerProcess::take_line(const std::string& line) {
   auto parsed = parse_strict_json(line);
   // Whose reply it was cannot be known, and somebody would wait for it for ever.
   if (!parsed || !parsed->is_object())
-    return die("the text worker said what is no reply: " + shortened(visible_text(line), kToldBytes));
+    return die(name_ + " said what is no reply: " + shortened(visible_text(line), kToldBytes));
   Json& answer = *parsed;
   if (answer.contains("fatal") && answer["fatal"].is_string()) fatal_ = answer["fatal"];
   const auto waiting = answer.contains("id") && answer["id"].is_number_unsigned()
                            ? waiting_.find(answer["id"].get<uint64_t>())
                            : waiting_.end();
   if (waiting == waiting_.end()) return;
-  const Reply reply = std::move(waiting->second);
-  waiting_.erase(waiting);
+  const Reply reply = waiting->second;
+  if (!answer.value("more", Json()).is_boolean() || !answer["more"]) waiting_.erase(waiting);
   if (answer.contains("error"))
     reply(fail(ErrorKind::invalid,
                answer["error"].is_string() ? answer["error"].get<std::string>() : "unknown"));
@@ -232,12 +232,12 @@ void TextWorker::take_line(const std::string& line) {
     reply(std::move(answer));
 }
 
-void TextWorker::read_output() {
+void WorkerProcess::read_output() {
   if (!read_available(output_.get(), last_output_)) loop_.unwatch(output_.get());
   if (last_output_.size() > kKeptOutput) last_output_.erase(0, last_output_.size() - kKeptOutput);
 }
 
-void TextWorker::reap() {
+void WorkerProcess::reap() {
   read_replies();
   if (!process_) return;  // a reply ended it
   read_output();
@@ -246,17 +246,17 @@ void TextWorker::reap() {
   die(reason_of_death(info.si_code == CLD_EXITED ? info.si_status : -info.si_status));
 }
 
-void TextWorker::die(const std::string& reason) {
+void WorkerProcess::die(const std::string& reason) {
   end();
   on_death_(reason);
 }
 
-std::string TextWorker::reason_of_death(int status) const {
+std::string WorkerProcess::reason_of_death(int status) const {
   if (!fatal_.empty()) return fatal_;
   const std::string how = status >= 0 ? fmt::format("exit code {}", status) : signal_name(-status);
   const std::string said = last_lines(last_output_);
-  return said.empty() ? fmt::format("the text worker ended ({})", how)
-                      : fmt::format("the text worker ended ({}): {}", how, said);
+  return said.empty() ? fmt::format("{} ended ({})", name_, how)
+                      : fmt::format("{} ended ({}): {}", name_, how, said);
 }
 
 }  // namespace bitctl
