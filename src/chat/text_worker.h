@@ -3,8 +3,6 @@
 // Everything here happens on the event loop's thread.
 #pragma once
 
-#include <sys/types.h>
-
 #include <functional>
 #include <map>
 #include <string>
@@ -15,16 +13,11 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "base/strict_json.h"
+#include "base/worker_command.h"
 
 namespace bitctl {
 
-struct WorkerCommand {
-  std::vector<std::string> argv;         // the socket is its descriptor 3
-  std::vector<std::string> environment;  // "NAME=value"
-};
-
-// `$BITCTL_PYTHON -m bitctl.text 3`, or the Python that the user in `folder` means, or bitctl's own
-// environment.
+// `python -m bitctl.text 3`.
 Result<WorkerCommand> text_worker_command(const std::string& folder);
 
 // The token ids in that field of a reply; what is no id is -1.
