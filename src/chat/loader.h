@@ -17,7 +17,7 @@
 namespace bitctl {
 
 struct OpenOptions {
-  std::string engine = "native";  // or "torch"
+  std::string engine;  // "native", "torch", "transformers"; empty: native, transformers where that cannot
   std::string device = "auto";
   bool map = true;  // false: read the weights into memory
   Duration lock_limit = std::chrono::seconds(30);

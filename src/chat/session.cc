@@ -148,6 +148,10 @@ void ChatSession::end_turn(GenerationEnd end) {
                                              generator_.decoder()->info().max_context, options_.when_full);
     if (!full.empty() && !std::exchange(warned_of_context_, true)) view_.warning(full);
   }
+  if (weights_ready_ && generator_.decoder()->is_lost()) {
+    weights_ready_ = false;
+    fail_load(end.error);
+  }
   for (auto& event : std::exchange(held_, {})) on_loader_event(std::move(event));
   next_turn();
 }

@@ -119,6 +119,7 @@ void ChatSession::on_found(Result<ModelFiles> found) {
 
 void ChatSession::on_opened(Result<std::unique_ptr<Decoder>> opened) {
   if (opened) {
+    if (const std::string& remark = (*opened)->info().remark; !remark.empty()) view_.warning(remark);
     generator_.use(std::move(*opened));
     weights_ready_ = true;
     forget_context();

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -11,30 +10,16 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <csignal>
-#include <cstdlib>
 #include <utility>
 
-#include "base/install_layout.h"
 #include "base/text.h"
 #include "base/visible_text.h"
-
-extern char** environ;
 
 namespace bitctl {
 namespace {
 
-constexpr int kWorkerSocket = 3;
 constexpr size_t kKeptOutput = 4096;
-constexpr size_t kToldLines = 3;
 constexpr size_t kToldBytes = 200;
-
-std::vector<char*> pointers(const std::vector<std::string>& strings) {
-  std::vector<char*> all;
-  for (const auto& string : strings) all.push_back(const_cast<char*>(string.c_str()));
-  all.push_back(nullptr);
-  return all;
-}
 
 // Everything that the read gives at once; false at the end of the stream.
 bool read_available(int fd, std::string& into) {
@@ -50,61 +35,7 @@ bool read_available(int fd, std::string& into) {
   }
 }
 
-struct SpawnSettings {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  SpawnSettings() {
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawnattr_init(&attributes);
-  }
-  ~SpawnSettings() {
-    ::posix_spawn_file_actions_destroy(&actions);
-    ::posix_spawnattr_destroy(&attributes);
-  }
-};
-
-std::string last_lines(const std::string& output) {
-  std::vector<std::string> lines;
-  for (auto& line : split(output, '\n'))
-    if (!line.empty()) lines.push_back(std::move(line));
-  if (lines.size() > kToldLines) lines.erase(lines.begin(), lines.end() - kToldLines);
-  return fmt::format("{}", fmt::join(lines, " | "));
-}
-
-Result<std::string> choose_python(const std::string& folder) {
-  if (const char* chosen = std::getenv("BITCTL_PYTHON"); chosen != nullptr && *chosen != '\0') {
-    if (const auto found = find_program(chosen)) return *found;
-    return fail(ErrorKind::not_found, fmt::format("BITCTL_PYTHON={}: no such program", chosen));
-  }
-  const auto on_path = find_program("python3");
-  const auto found = find_python(folder);
-  if (found && found != on_path) return *found;
-  // No environment of the user's own: the one that bitctl was built with knows the packages.
-  if (const auto own = find_program(install_layout().folder + "/../.venv/bin/python")) return *own;
-  if (on_path) return *on_path;
-  return fail(ErrorKind::not_found, "no Python found for the chat; set BITCTL_PYTHON to one");
-}
-
 }  // namespace
-
-Result<WorkerCommand> worker_command(const std::string& module, const std::string& folder) {
-  auto python = choose_python(folder);
-  if (!python) return forward(std::move(python));
-  WorkerCommand command{{*python, "-m", module, std::to_string(kWorkerSocket)}, {}};
-  std::string path = install_layout().python;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view variable = *entry;
-    if (variable.starts_with("PYTHONPATH="))
-      path += fmt::format(":{}", variable.substr(variable.find('=') + 1));
-    else
-      command.environment.emplace_back(variable);
-  }
-  command.environment.push_back("PYTHONPATH=" + path);
-  // The current folder may hold a tokenizers.py, or a folder named bitctl.
-  command.environment.emplace_back("PYTHONSAFEPATH=1");
-  command.environment.emplace_back("TOKENIZERS_PARALLELISM=false");
-  return command;
-}
 
 std::vector<int32_t> token_ids(const Json& reply, std::string_view key) {
   std::vector<int32_t> ids;
@@ -117,41 +48,16 @@ std::vector<int32_t> token_ids(const Json& reply, std::string_view key) {
   return ids;
 }
 
-// A process group of its own keeps the terminal's Ctrl-C away from it; its signals are as a new process
-// expects.
-Result<pid_t> WorkerProcess::spawn(const WorkerCommand& command, int socket, int output) const {
-  SpawnSettings settings;
-  ::posix_spawn_file_actions_addopen(&settings.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDOUT_FILENO);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, output, STDERR_FILENO);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, socket, kWorkerSocket);
-  ::posix_spawn_file_actions_addclosefrom_np(&settings.actions, kWorkerSocket + 1);
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&settings.attributes, &none);
-  ::posix_spawnattr_setsigdefault(&settings.attributes, &all);
-  ::posix_spawnattr_setpgroup(&settings.attributes, 0);
-  ::posix_spawnattr_setflags(&settings.attributes,
-                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  const auto argv = pointers(command.argv);
-  const auto environment = pointers(command.environment);
-  pid_t pid = 0;
-  const int error =
-      ::posix_spawn(&pid, argv[0], &settings.actions, &settings.attributes, argv.data(), environment.data());
-  if (error != 0) return fail_errno(fmt::format("cannot start {} {}", name_, command.argv[0]), error);
-  return pid;
-}
-
-Status WorkerProcess::start(const WorkerCommand& command) {
+Status WorkerProcess::start(WorkerCommand command) {
   end();
+  command.argv.push_back(std::to_string(kFirstWorkerFd));
   std::array<int, 2> sockets{}, pipe{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) != 0)
     return fail_errno("socketpair");
   Fd ours(sockets[0]), theirs(sockets[1]);
   if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return fail_errno("pipe");
   Fd output(pipe[0]), output_writer(pipe[1]);
-  auto pid = spawn(command, theirs.get(), output_writer.get());
+  auto pid = spawn_worker(command, {.output = output_writer.get(), .passed = {theirs.get()}});
   if (!pid) return forward(std::move(pid));
   Fd process(static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0)));
   if (!process) return fail_errno("pidfd_open");
@@ -252,11 +158,7 @@ void WorkerProcess::die(const std::string& reason) {
 }
 
 std::string WorkerProcess::reason_of_death(int status) const {
-  if (!fatal_.empty()) return fatal_;
-  const std::string how = status >= 0 ? fmt::format("exit code {}", status) : signal_name(-status);
-  const std::string said = last_lines(last_output_);
-  return said.empty() ? fmt::format("{} ended ({})", name_, how)
-                      : fmt::format("{} ended ({}): {}", name_, how, said);
+  return fatal_.empty() ? worker_end(name_, status, last_output_) : fatal_;
 }
 
 }  // namespace bitctl

@@ -3,8 +3,6 @@
 // are read only to tell why it died. Everything here happens on the event loop's thread.
 #pragma once
 
-#include <sys/types.h>
-
 #include <functional>
 #include <map>
 #include <string>
@@ -15,16 +13,9 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "base/strict_json.h"
+#include "base/worker_command.h"
 
 namespace bitctl {
-
-struct WorkerCommand {
-  std::vector<std::string> argv;         // the socket is its descriptor 3
-  std::vector<std::string> environment;  // "NAME=value"
-};
-
-// `$BITCTL_PYTHON -m <module> 3`, or the Python that the user in `folder` means, or bitctl's own environment.
-Result<WorkerCommand> worker_command(const std::string& module, const std::string& folder);
 
 // The token ids in that field of a reply; what is no id is -1.
 std::vector<int32_t> token_ids(const Json& reply, std::string_view key);
@@ -42,12 +33,12 @@ class WorkerProcess {
   ~WorkerProcess() { end(); }
   WorkerProcess(const WorkerProcess&) = delete;
 
-  Status start(const WorkerCommand& command);
+  // The socket is the child's descriptor 3, and its last argument says so.
+  Status start(WorkerCommand command);
   bool running() const { return static_cast<bool>(process_); }
 
   // Replies come in the order of the requests. An answer {"error": …} is an Error::invalid; behind one that
-  // holds
-  // {"more": true}, another reply to the same request comes.
+  // holds {"more": true}, another reply to the same request comes.
   void ask(Json request, Reply reply);
   // Kills the child; no callback comes any more.
   void end();
@@ -60,7 +51,6 @@ class WorkerProcess {
   void read_output();
   void send();
   void reap();
-  Result<pid_t> spawn(const WorkerCommand& command, int socket, int output) const;
   std::string reason_of_death(int status) const;
 
   EventLoop& loop_;

@@ -84,11 +84,13 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   chat->add_flag("--no-wait", options->no_wait,
                  "A prompt fails with model_not_ready instead of waiting for the model");
   chat->add_flag("--offline", options->offline, "Use nothing but what is on this machine");
-  chat->add_option("--engine", options->open.engine,
-                   "native, or torch: the reference, for Llama-like models; it loads libtorch")
-      ->check(CLI::IsMember({"native", "torch"}))
+  chat->add_option(
+          "--engine", options->open.engine,
+          "native; torch: the reference, for Llama-like models; transformers: any architecture that it "
+          "knows, slower. native where left out, and transformers where that cannot")
+      ->check(CLI::IsMember({"native", "torch", "transformers"}));
+  chat->add_option("--device", options->open.device, "auto, cpu or cuda:N, which transformers takes")
       ->capture_default_str();
-  chat->add_option("--device", options->open.device, "auto, cpu or cuda:N")->capture_default_str();
   chat->add_option(
           "--max-context", options->open.max_context,
           "Longest conversation, in tokens; its cache takes memory. The model's own limit where left out")

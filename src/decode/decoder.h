@@ -12,11 +12,12 @@
 namespace bitctl {
 
 struct DecoderInfo {
-  std::string implementation;  // "native", "torch"
-  std::string device;          // "cpu"
+  std::string implementation;  // "native", "torch", "transformers"
+  std::string device;          // "cpu", "cuda:0"
   std::string dtype;           // in which it computes: "float32", "bfloat16", "float16"
   int64_t vocab_size = 0;
   int64_t max_context = 0;  // positions
+  std::string remark = {};  // for people: why it is this one, where nobody asked for it
 };
 
 class Decoder {
@@ -27,6 +28,8 @@ class Decoder {
   // vocab_size floats: those after the last id. Blocks until they are there; a prompt that may have to be
   // stopped is handed over in pieces. Error::invalid for ids, positions or a context that cannot be.
   virtual Status forward(std::span<const int32_t> ids, size_t position, std::span<float> logits) = 0;
+  // Its process has died: nothing helps but to open the model again.
+  virtual bool is_lost() const { return false; }
 };
 
 }  // namespace bitctl

@@ -199,6 +199,20 @@ def test_the_death_of_the_text_worker_is_an_event(ready):
     leave(chat)
 
 
+def test_a_decoder_that_died_is_opened_anew_by_retry(ready):
+    chat = ready()
+    chat.send("die now")
+    chat.expect("✗ the fake decoder died")
+    chat.expect("✗ Failed: the fake decoder died")
+    chat.send("hello")
+    chat.expect("load_failed: ✗ Failed: the fake decoder died")
+    chat.send("/retry")
+    chat.expect("✓ tiny ready")
+    chat.send("hello")
+    chat.expect("You said: hello")
+    leave(chat)
+
+
 def test_the_text_worker_dies_in_the_middle_of_an_answer(ready):
     chat = ready(FAKE_ENDLESS="1", FAKE_TOKEN_MS="2")
     chat.send("x")

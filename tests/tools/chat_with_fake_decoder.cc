@@ -33,6 +33,7 @@ Result<std::unique_ptr<Decoder>> open_fake(const ModelFiles&, const OpenOptions&
   settings.endless = !environment("FAKE_ENDLESS").empty();
   settings.per_token = std::chrono::milliseconds(std::atoi(environment("FAKE_TOKEN_MS").c_str()));
   settings.fails_at = "boom";
+  settings.dies_at = "die now";
   if (options.max_context > 0) settings.max_context = options.max_context;
   return std::make_unique<FakeDecoder>(settings);
 }

@@ -20,6 +20,7 @@ struct FakeDecoderSettings {
   std::chrono::milliseconds per_token{0};
   int64_t max_context = 4096;
   std::string fails_at = {};  // a prompt with this text makes forward() fail
+  std::string dies_at = {};   // and with this one for ever
 };
 
 class FakeDecoder : public Decoder {
@@ -41,6 +42,7 @@ class FakeDecoder : public Decoder {
   }
 
   const DecoderInfo& info() const override { return info_; }
+  bool is_lost() const override { return is_lost_; }
 
   Status forward(std::span<const int32_t> ids, size_t position, std::span<float> logits) override {
     if (position > context_.size()) return fail(ErrorKind::invalid, "a hole in the context");
@@ -48,6 +50,8 @@ class FakeDecoder : public Decoder {
     calls_.push_back({position, ids.size()});
     context_.resize(position);
     context_.insert(context_.end(), ids.begin(), ids.end());
+    is_lost_ |= !settings_.dies_at.empty() && as_text(context_).find(settings_.dies_at) != std::string::npos;
+    if (is_lost_) return fail(ErrorKind::io, "the fake decoder died");
     if (!settings_.fails_at.empty() && as_text(context_).find(settings_.fails_at) != std::string::npos)
       return fail(ErrorKind::io, "the fake decoder was told to fail");
     std::fill(logits.begin(), logits.end(), 0.0F);
@@ -106,6 +110,7 @@ class FakeDecoder : public Decoder {
   DecoderInfo info_;
   std::vector<int32_t> context_;
   std::vector<Call> calls_;
+  bool is_lost_ = false;
 };
 
 }  // namespace bitctl
