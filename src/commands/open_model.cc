@@ -39,7 +39,7 @@ Result<ModelWeights> open_weights(const ModelFiles& files, const OpenOptions& op
 }
 
 // Page faults here, where progress is shown, and not in the first answer.
-void populate(const ModelWeights& weights, const LoadProgress& progress) {
+Status populate(const ModelWeights& weights, const LoadProgress& progress) {
   uint64_t total = 0;
   for (const auto& file : weights) total += file->file_bytes();
   uint64_t done = 0;
@@ -47,9 +47,10 @@ void populate(const ModelWeights& weights, const LoadProgress& progress) {
     for (uint64_t at = 0; at < file->file_bytes(); at += kPiece) {
       const uint64_t piece = std::min(kPiece, file->file_bytes() - at);
       file->populate(at, piece);
-      progress(done += piece, total);
+      if (!progress(done += piece, total)) return fail(ErrorKind::invalid, "stopped");
     }
   }
+  return {};
 }
 
 Result<std::unique_ptr<Decoder>> open_native(const std::string& config_json, ModelWeights weights,
@@ -58,7 +59,7 @@ Result<std::unique_ptr<Decoder>> open_native(const std::string& config_json, Mod
     return fail(ErrorKind::invalid, "--device " + options.device + ": the native engine computes on the CPU");
   auto config = parse_model_config(config_json);
   if (!config) return forward(std::move(config));
-  populate(weights, progress);
+  if (Status populated = populate(weights, progress); !populated) return forward(std::move(populated));
   return open_native_decoder(std::move(*config), std::move(weights), {.max_context = options.max_context});
 }
 
@@ -66,7 +67,7 @@ Result<std::unique_ptr<Decoder>> open_torch(const std::string& config_json, Mode
                                             const OpenOptions& options, const LoadProgress& progress) {
   const auto engine = load_engine(install_layout().engine);
   if (!engine) return tl::unexpected(engine.error());
-  populate(weights, progress);
+  if (Status populated = populate(weights, progress); !populated) return forward(std::move(populated));
   return open_torch_decoder(*engine, config_json, std::move(weights),
                             {.max_context = options.max_context, .device = options.device});
 }
