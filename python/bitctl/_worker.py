@@ -8,6 +8,7 @@ import ctypes
 import json
 import signal
 import socket
+import threading
 
 PR_SET_PDEATHSIG = 1
 
@@ -24,13 +25,17 @@ def line_of(answer):
 
 
 def run(argv, serve):
-    """serve(lines, reply) on the socket whose descriptor is argv[1]; the process's exit code."""
+    """serve(lines, reply) on the socket whose descriptor is argv[1]; the process's exit code. Any thread may reply."""
     # What computes or waits for ever reads no end of the socket.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with socket.socket(fileno=int(argv[1])) as peer, peer.makefile("r", encoding="utf-8", newline="\n") as lines:
 
+        lock = threading.Lock()
+
         def reply(answer):
-            peer.sendall(line_of(answer))
+            line = line_of(answer)
+            with lock:
+                peer.sendall(line)
 
         try:
             return serve(lines, reply)

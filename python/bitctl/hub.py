@@ -3,7 +3,8 @@
 `bitctl chat` runs `python -m bitctl.hub FD` (the protocol is that of bitctl._worker) and kills it to cancel.
 
     {"id": 1, "op": "download", "name": "org/name", "cache": "…/hub"}
-        -> {"id": 1, "more": true, "file": "model.safetensors", "index": 4, "count": 4, "bytes": …, "total": …}  (of all files)
+        -> {"id": 1, "more": true, "file": "model.safetensors", "index": 4, "count": 4, "bytes": …,
+            "total": …, "fetched": …}  (of all files; what was there already counts in bytes, not in fetched)
         -> {"id": 1, "more": true, "note": "one line: why it is waiting"}
         -> {"id": 1}  |  {"id": 1, "error": "one line"}  |  {"id": 1, "offline": true}
 
@@ -19,6 +20,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 
 from bitctl._worker import run, serve_job
@@ -156,11 +158,26 @@ class Download:
         self.name, self.cache, self.part, self.endpoint = name, cache, part, constants.ENDPOINT
         self.folder = os.path.join(cache, repo_folder_name(repo_id=name, repo_type="model"))
         self.reached = False  # before, what cannot be reached is said at once
-        self.bytes = self.total = 0
+        self.bytes = self.total = self.fetched = 0
         self.shown = {}
-        self.reported = float("-inf")
+        self.reported = None
+        self.ended = threading.Event()
 
     def run(self):
+        # While a read waits for bytes nobody else would tell of those that have come.
+        teller = threading.Thread(target=self._tell, daemon=True)
+        teller.start()
+        try:
+            self._run()
+        finally:
+            self.ended.set()
+            teller.join()
+
+    def _tell(self):
+        while not self.ended.wait(REPORT_EVERY):
+            self._report()
+
+    def _run(self):
         info = self._patiently(lambda: HfApi(self.endpoint).model_info(self.name, files_metadata=True))
         self.reached = True
         self.commit = info.sha
@@ -171,12 +188,13 @@ class Download:
         parts = parts_of(self._fetch(INDEX)) if indexed else []
         files = files_to_fetch(self.name, self.sizes, parts)
         # A server that does not tell sizes tells no total either.
-        self.total = sum(self.sizes[file] or 0 for file in files) if all(self.sizes[file] for file in files) else 0
+        sizes = [self.sizes[file] for file in files]
+        self.total = 0 if None in sizes else sum(sizes)
         self._check_disk(files)
         self.bytes = 0
         for index, file in enumerate(files, 1):
             self.shown = {"file": file, "index": index, "count": len(files)}
-            self._report(0, now=True)
+            self._report()
             self._fetch(file)
         self._name_snapshot()
 
@@ -197,11 +215,11 @@ class Download:
                 self.part(note=f"{explain(error, self.name).removesuffix(', again and again')}; next try in {wait} s")
                 time.sleep(wait)
 
-    def _report(self, came, now=False):
-        self.bytes += came
-        if self.shown and (now or time.monotonic() - self.reported >= REPORT_EVERY):
-            self.reported = time.monotonic()
-            self.part(**self.shown, bytes=self.bytes, total=self.total)
+    def _report(self):
+        far = {**self.shown, "bytes": self.bytes, "total": self.total, "fetched": self.fetched}
+        if self.shown and far != self.reported:
+            self.reported = far
+            self.part(**far)
 
     def _pointer(self, file):
         return os.path.join(self.folder, "snapshots", self.commit, file)
@@ -226,7 +244,7 @@ class Download:
         """The file's path in the snapshot, where it is whole."""
         pointer = self._pointer(file)
         if os.path.exists(pointer):
-            self._report(os.path.getsize(pointer), now=True)
+            self.bytes += os.path.getsize(pointer)
             return pointer
         url = hf_hub_url(self.name, file, revision=self.commit, endpoint=self.endpoint)
         metadata = self._patiently(lambda: get_hf_file_metadata(url, endpoint=self.endpoint))
@@ -236,7 +254,7 @@ class Download:
         os.makedirs(os.path.dirname(blob), exist_ok=True)
         with self._locked(metadata.etag, blob):
             if os.path.exists(blob):
-                self._report(os.path.getsize(blob), now=True)
+                self.bytes += os.path.getsize(blob)
             else:
                 self._fetch_blob(url, blob, metadata)
         # The library makes the links: the layout of the cache is its own.
@@ -251,15 +269,16 @@ class Download:
         """The lock that huggingface_hub takes. While another process has it, what that one has fetched is shown."""
         path = os.path.join(self.cache, ".locks", os.path.basename(self.folder), f"{etag}.lock")
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        before = self.bytes
+        before, came = self.bytes, None
         while True:
             lock = WeakFileLock(path, timeout=REPORT_EVERY)
             try:
                 lock.__enter__()
             except LockTimeout:
                 with contextlib.suppress(FileNotFoundError):
-                    self.bytes = before + os.path.getsize(blob + ".incomplete")
-                self._report(0)
+                    size = os.path.getsize(blob + ".incomplete")
+                    self.fetched += 0 if came is None else max(size - came, 0)
+                    self.bytes, came = before + size, size
                 continue
             break
         self.bytes = before
@@ -272,7 +291,8 @@ class Download:
         partial = blob + ".incomplete"
         with open(partial, "ab") as file:
             at = file.tell()
-            self._report(at, now=True)
+            self.bytes += at
+            self._report()
 
             def came():
                 nonlocal at
@@ -298,7 +318,7 @@ class Download:
         with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
             goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {at}-")
             if at > 0 and (response.status_code == 416 or (response.is_success and not goes_on)):
-                self._report(-at)
+                self.bytes -= at
                 file.seek(0)
                 file.truncate()
             if response.status_code == 416:
@@ -308,7 +328,8 @@ class Download:
             hf_raise_for_status(response)
             for chunk in response.iter_bytes():
                 file.write(chunk)
-                self._report(len(chunk))
+                self.fetched += len(chunk)
+                self.bytes += len(chunk)
         if size is not None and file.tell() != size:
             raise Truncated(f"{file.tell()} of {size} bytes came")
 

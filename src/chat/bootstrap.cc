@@ -58,48 +58,53 @@ std::string progress_bar(uint64_t bytes, uint64_t total) {
 Bootstrap next_bootstrap(const Bootstrap& state, const BootstrapEvent& event) {
   State next = state;
   auto* loading = std::get_if<State::Loading>(&next.stage);
-  return std::visit(Overloaded{
-                        [&](const event::FileDownloads& now) {
-                          if (is_on_the_way(state))
-                            next.stage = State::Downloading{now.file, now.index, now.count};
-                          return next;
-                        },
-                        [&](const event::ModelFound& now) {
-                          next.model = now.model;
-                          if (is_on_the_way(state) && !loading) next.stage = State::Loading{};
-                          return next;
-                        },
-                        [&](const event::BytesLoaded& now) {
-                          if (loading) loading->bytes = now.bytes, loading->total = now.total;
-                          return next;
-                        },
-                        [&](const event::WeightsReady&) {
-                          if (!loading) return next;
-                          loading->weights_ready = true;
-                          return ready_when_both_are(next);
-                        },
-                        [&](const event::TextReady&) {
-                          if (!loading) return next;
-                          loading->text_ready = true;
-                          return ready_when_both_are(next);
-                        },
-                        [&](const event::Failure& now) {
-                          // The first reason is the one to read; the model's own end comes after any state.
-                          if (!state.is<State::Failed>()) next.stage = State::Failed{now.reason};
-                          return next;
-                        },
-                        [&](const event::NotHere&) {
-                          if (is_on_the_way(state)) next.stage = State::NotAvailable{};
-                          return next;
-                        },
-                        [&](const event::Retry&) {
-                          const bool ended = state.is<State::Failed>() || state.is<State::NotAvailable>();
-                          if (ended) next.stage = State::Initializing{};
-                          return next;
-                        },
-                        [&](const event::OtherModel&) { return State{}; },
-                    },
-                    event);
+  return std::visit(
+      Overloaded{
+          [&](const event::DownloadBegins& now) {
+            if (!state.is<State::Initializing>()) return next;
+            return State{now.model, State::Downloading{}};
+          },
+          [&](const event::FileDownloads& now) {
+            if (state.is<State::Downloading>())
+              next.stage = State::Downloading{now.file, now.index, now.count, now.bytes, now.total};
+            return next;
+          },
+          [&](const event::ModelFound& now) {
+            next.model = now.model;
+            if (is_on_the_way(state) && !loading) next.stage = State::Loading{};
+            return next;
+          },
+          [&](const event::BytesLoaded& now) {
+            if (loading) loading->bytes = now.bytes, loading->total = now.total;
+            return next;
+          },
+          [&](const event::WeightsReady&) {
+            if (!loading) return next;
+            loading->weights_ready = true;
+            return ready_when_both_are(next);
+          },
+          [&](const event::TextReady&) {
+            if (!loading) return next;
+            loading->text_ready = true;
+            return ready_when_both_are(next);
+          },
+          [&](const event::Failure& now) {
+            // The first reason is the one to read; the model's own end comes after any state.
+            if (!state.is<State::Failed>()) next.stage = State::Failed{now.reason};
+            return next;
+          },
+          [&](const event::NotHere&) {
+            if (is_on_the_way(state)) next.stage = State::NotAvailable{};
+            return next;
+          },
+          [&](const event::Retry&) {
+            const bool ended = state.is<State::Failed>() || state.is<State::NotAvailable>();
+            if (ended) next.stage = State::Initializing{};
+            return next;
+          },
+          [&](const event::OtherModel&) { return State{}; },
+      },
+      event);
 }
 
 }  // namespace bitctl

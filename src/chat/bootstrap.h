@@ -14,8 +14,10 @@ struct Bootstrap {
   };
   struct Downloading {
     std::string file = "Preparing...";
-    int index = 0;  // 1 is the first
-    int count = 4;  // config, tokenizer, tokenizer_config, weights: before more is known
+    int index = 0;       // 1 is the first
+    int count = 4;       // config, tokenizer, tokenizer_config, weights: before more is known
+    uint64_t bytes = 0;  // of all files
+    uint64_t total = 0;  // 0: not known yet
     bool operator==(const Downloading&) const = default;
   };
   struct Loading {
@@ -52,10 +54,15 @@ std::string state_text(const Bootstrap& state);
 std::string progress_bar(uint64_t bytes, uint64_t total);
 
 namespace bootstrap_event {
+struct DownloadBegins {
+  std::string model;
+};
 struct FileDownloads {
   std::string file;
   int index = 0;
   int count = 0;
+  uint64_t bytes = 0;
+  uint64_t total = 0;
 };
 struct ModelFound {
   std::string model;
@@ -75,9 +82,10 @@ struct OtherModel {};
 }  // namespace bootstrap_event
 
 using BootstrapEvent =
-    std::variant<bootstrap_event::FileDownloads, bootstrap_event::ModelFound, bootstrap_event::BytesLoaded,
-                 bootstrap_event::WeightsReady, bootstrap_event::TextReady, bootstrap_event::Failure,
-                 bootstrap_event::NotHere, bootstrap_event::Retry, bootstrap_event::OtherModel>;
+    std::variant<bootstrap_event::DownloadBegins, bootstrap_event::FileDownloads, bootstrap_event::ModelFound,
+                 bootstrap_event::BytesLoaded, bootstrap_event::WeightsReady, bootstrap_event::TextReady,
+                 bootstrap_event::Failure, bootstrap_event::NotHere, bootstrap_event::Retry,
+                 bootstrap_event::OtherModel>;
 
 // An event that means nothing in a state leaves it as it is.
 Bootstrap next_bootstrap(const Bootstrap& state, const BootstrapEvent& event);

@@ -17,8 +17,8 @@ int run_and_end(Chat& chat, SelfGivesWay& beside_a_training) {
   const int code = chat.run();
   if (chat.busy()) {
     // Loading a library or a token cannot be cancelled, and nobody is to wait for it. Nothing is left to be
-    // undone but the text worker.
-    chat.end_worker();
+    // undone but the workers.
+    chat.end_workers();
     beside_a_training.end();
     flush_log();
     ::_exit(code);

@@ -84,11 +84,10 @@ class Comparison::Side : private SessionView {
 
   ChatSession& session() { return session_; }
 
-  // A load cannot be stopped: where one is going on, behind it.
   void stop() {
     if (session_.stop_answer()) return;
     session_.drop_queue();
-    if (!session_.busy()) end("");
+    if (!session_.cancel_load()) end("");
   }
 
  private:
@@ -156,8 +155,8 @@ void Comparison::stop() {
 
 bool Comparison::busy() const { return side_ && side_->session().busy(); }
 
-void Comparison::end_worker() {
-  if (side_) side_->session().end_worker();
+void Comparison::end_workers() {
+  if (side_) side_->session().end_workers();
 }
 
 }  // namespace bitctl

@@ -44,10 +44,10 @@ class Comparison {
              std::vector<ModelChoice> models, OnEnd on_end);
   ~Comparison();
 
-  // Behind the token, or the load, that is going on.
+  // Behind the token that is being computed.
   void stop();
   bool busy() const;
-  void end_worker();
+  void end_workers();
 
  private:
   class Side;

@@ -91,6 +91,18 @@ void LineChat::state_changed(const Bootstrap& state) {
   end(kFailed);
 }
 
+void LineChat::progressed() {
+  const auto download = session_.download();
+  if (!json_ || !download) return PipeChat::progressed();
+  const auto& now = std::get<Bootstrap::Downloading>(download->stage);
+  event("download", {{"model", download->model},
+                     {"file", now.file},
+                     {"index", now.index},
+                     {"count", now.count},
+                     {"bytes", now.bytes},
+                     {"total", now.total}});
+}
+
 void LineChat::prompt_queued(const Bootstrap& state) {
   if (json_) return event("queued", {{"reason", "model_not_ready"}, {"text", state_text(state)}});
   tell("⏳ " + state_text(state));

@@ -19,6 +19,7 @@ class LineChat : public PipeChat {
   LineChat(const ChatOptions& options, ModelOpener opener);
 
  private:
+  void progressed() override;
   void state_changed(const Bootstrap& state) override;
   void prompt_queued(const Bootstrap& state) override;
   void prompt_refused(std::string_view reason, const std::string& text) override;

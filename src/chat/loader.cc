@@ -6,19 +6,32 @@
 
 namespace bitctl {
 
+bool is_last(const LoaderEvent& event) {
+  const auto* found = std::get_if<Result<ModelFiles>>(&event);
+  return std::holds_alternative<OnlyOnHub>(event) ||
+         std::holds_alternative<Result<std::unique_ptr<Decoder>>>(event) || (found != nullptr && !*found);
+}
+
 Loader::~Loader() {
+  stop();
   if (thread_.joinable()) thread_.join();
 }
 
 void Loader::start(const ModelChoice& choice) {
   if (thread_.joinable()) thread_.join();
+  stop_ = false;
   thread_ = std::thread([this, choice] { run(choice); });
 }
 
 void Loader::run(const ModelChoice& choice) {
-  const auto progress = [this](uint64_t bytes, uint64_t total) { events_.post(BytesLoaded{bytes, total}); };
+  const auto progress = [this](uint64_t bytes, uint64_t total) {
+    if (!stop_) events_.post(BytesLoaded{bytes, total});
+    return !stop_;
+  };
   try {
     const auto found = find_model_files(choice);
+    if (!found && found.error().kind == ErrorKind::not_found)
+      if (const auto name = name_on_hub(choice)) return events_.post(OnlyOnHub{*name, found.error().message});
     events_.post(found);
     if (!found) return;
     const auto fits = check_memory(bytes_of(found->weights), memory_room(), options_.map);

@@ -2,6 +2,7 @@
 // arrives through events().
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,10 +26,11 @@ struct OpenOptions {
   std::string kv;           // how keys and values are kept; empty: as the weights are
 };
 
-using LoadProgress = std::function<void(uint64_t bytes, uint64_t total)>;
+// False: nobody waits for it any more, and the opener is to give up.
+using LoadProgress = std::function<bool(uint64_t bytes, uint64_t total)>;
 
 // Opens the weights for answering. Called on the loader's thread; may take as long as it takes, and reports
-// its progress where it can.
+// its progress at least every 64 MiB, where it can.
 using ModelOpener = std::function<Result<std::unique_ptr<Decoder>>(const ModelFiles&, const OpenOptions&,
                                                                    const LoadProgress&)>;
 
@@ -41,18 +43,28 @@ struct LoadWarning {
   std::string text;
 };
 
+struct OnlyOnHub {  // perhaps
+  std::string name;
+  std::string message;  // why it was not found here
+};
+
 // In this order: what was found (or why nothing was), warnings, progress, what was opened (or why not).
 using LoaderEvent =
-    std::variant<Result<ModelFiles>, LoadWarning, BytesLoaded, Result<std::unique_ptr<Decoder>>>;
+    std::variant<Result<ModelFiles>, OnlyOnHub, LoadWarning, BytesLoaded, Result<std::unique_ptr<Decoder>>>;
+
+// None comes behind it, until the next start.
+bool is_last(const LoaderEvent& event);
 
 class Loader {
  public:
   Loader(ModelOpener opener, OpenOptions options)
       : opener_(std::move(opener)), options_(std::move(options)) {}
-  ~Loader();  // waits for the opener, which cannot be stopped
+  ~Loader();  // stops, and waits for the opener's next report
 
   // Not before the last event of an earlier start has come.
   void start(const ModelChoice& choice);
+  // The opener hears of it by its next report; the last event still comes.
+  void stop() { stop_ = true; }
 
   Mailbox<LoaderEvent>& events() { return events_; }
 
@@ -62,6 +74,7 @@ class Loader {
   ModelOpener opener_;
   OpenOptions options_;
   Mailbox<LoaderEvent> events_;
+  std::atomic<bool> stop_ = false;
   std::thread thread_;
 };
 

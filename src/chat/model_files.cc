@@ -211,4 +211,15 @@ Result<ModelFiles> find_model_files(const ModelChoice& choice) {
   return found;
 }
 
+std::optional<std::string> name_on_hub(const ModelChoice& choice) {
+  const std::string& name = choice.path;
+  std::error_code error;
+  if (choice.step || choice.newest_step || !may_be_hub_name(name) || fs::exists(name, error))
+    return std::nullopt;
+  if (find_hub_model(name)) return name;
+  const size_t slash = name.find('/');
+  if (slash == std::string::npos || is_folder(name.substr(0, slash))) return std::nullopt;
+  return name;
+}
+
 }  // namespace bitctl

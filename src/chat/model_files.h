@@ -34,4 +34,9 @@ struct ModelFiles {
 // the files are opened by whoever uses them.
 Result<ModelFiles> find_model_files(const ModelChoice& choice);
 
+// The name under which the Hugging Face hub may have a model that find_model_files() did not find: "org/name"
+// where nothing here is named so, or whatever the cache has begun to hold. A word that may be a mistyped run,
+// and a path into a folder that is here, stay on this machine.
+std::optional<std::string> name_on_hub(const ModelChoice& choice);
+
 }  // namespace bitctl

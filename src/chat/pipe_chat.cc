@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 #include <tuple>
+#include <utility>
 
 #include "base/exit_code.h"
 #include "base/replace_file.h"
@@ -14,6 +15,8 @@
 
 namespace bitctl {
 namespace {
+
+constexpr Duration kTellEvery = std::chrono::seconds(10);
 
 int code_of_signal(int signal) { return signal == SIGINT ? kInterrupted : 128 + signal; }
 
@@ -29,6 +32,16 @@ PipeChat::PipeChat(const ChatOptions& options, ModelOpener opener)
     : options_(options),
       signals_(block_and_watch_signals({SIGINT, SIGTERM, SIGHUP})),
       session_(loop_, options, std::move(opener), *this) {}
+
+void PipeChat::progressed() {
+  const auto download = session_.download();
+  if (!download || std::get<Bootstrap::Downloading>(download->stage).index == 0) return;
+  const std::string text = state_text(*download);
+  const bool begins = text != std::exchange(told_, text);
+  if (!begins && loop_.now() - told_at_ < kTellEvery) return;
+  told_at_ = loop_.now();
+  tell("⏳ " + text + (begins ? "" : " " + session_.progress()));
+}
 
 int PipeChat::run() {
   if (const Status started = session_.start(); !started) {  // loads while the input is read

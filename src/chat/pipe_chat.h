@@ -18,7 +18,7 @@ class PipeChat : protected SessionView {
   // more, kInterrupted, 128 + N after signal N.
   int run();
   bool busy() const { return session_.busy(); }
-  void end_worker() { session_.end_worker(); }
+  void end_workers() { session_.end_workers(); }
 
  protected:
   PipeChat(const ChatOptions& options, ModelOpener opener);
@@ -26,6 +26,8 @@ class PipeChat : protected SessionView {
 
   void answer_begins(const std::string&, bool) override {}
   void shown(const std::string&) override {}
+
+  void progressed() override;  // each file as it begins; then the figures, now and then
 
   virtual bool wants_input() const { return true; }
   virtual void input(std::string_view bytes) = 0;
@@ -45,6 +47,8 @@ class PipeChat : protected SessionView {
   bool take_input();  // false: it is at its end
 
   bool line_is_open_ = false;
+  std::string told_;  // of a download
+  Mono told_at_{};
   std::optional<int> exit_code_;  // once it is known, there is no more to do
 };
 

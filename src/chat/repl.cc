@@ -135,9 +135,9 @@ void Repl::sent(const std::string& text) {
   execute(interpret(text));
 }
 
-void Repl::end_worker() {
-  session_->end_worker();
-  if (comparison_) comparison_->end_worker();
+void Repl::end_workers() {
+  session_->end_workers();
+  if (comparison_) comparison_->end_workers();
 }
 
 void Repl::interrupt() {
@@ -146,6 +146,7 @@ void Repl::interrupt() {
   if (!composer_.editor().empty()) return composer_.clear();
   if (const size_t dropped = session_->drop_queue(); dropped > 0)
     return say(fmt::format("{} waiting {} dropped", dropped, dropped == 1 ? "prompt" : "prompts"));
+  if (session_->cancel_load()) return;
   if (++interrupts_in_a_row_ >= 2) say("Ctrl+D or /quit leaves");
 }
 
@@ -220,8 +221,17 @@ void Repl::state_changed(const Bootstrap& state) {
   } else if (state.is<Bootstrap::Failed>() || state.is<Bootstrap::NotAvailable>()) {
     say(text + "\n/retry loads it again");
   } else {
-    say(state.is<Bootstrap::Loading>() ? "⏳ Loading model..." : "⏳ " + text);
+    say(state.is<Bootstrap::Loading>() ? "⏳ Loading model..."
+        : state.is<Bootstrap::Downloading>()
+            ? fmt::format("⏳ Downloading {} (first time only)...", state.model)
+            : "⏳ " + text);
   }
+  draw();  // the hint is of this state
+}
+
+// Where somebody writes, the figures wait: an input method shows what is not ours yet at the cursor.
+void Repl::progressed() {
+  if (composer_.editor().empty()) draw();
 }
 
 void Repl::prompt_queued(const Bootstrap& state) {
@@ -260,13 +270,21 @@ std::string Repl::send_keys() const {
   return tells_ctrl_enter_ ? "Ctrl+Enter" : "Alt+Enter or Ctrl+J";
 }
 
+std::string Repl::hint() const {
+  const std::string search = composer_.search_hint();
+  if (!search.empty() || !session_ || !composer_.editor().empty()) return search;
+  const std::string progress = session_->progress();
+  const auto download = session_->download();
+  if (!download) return progress;
+  const auto& now = std::get<Bootstrap::Downloading>(download->stage);
+  return fmt::format("{}{}{}/{} {}", progress, progress.empty() ? "" : ", ", now.index, now.count, now.file);
+}
+
 void Repl::draw() {
   if (!terminal_.entered()) return;
-  terminal_.write(screen_.draw(prompt_frame(composer_.editor().text(), composer_.editor().cursor(),
-                                            {.width = terminal_.width(),
-                                             .height = terminal_.height(),
-                                             .send_keys = send_keys(),
-                                             .hint = composer_.search_hint()})));
+  terminal_.write(screen_.draw(prompt_frame(
+      composer_.editor().text(), composer_.editor().cursor(),
+      {.width = terminal_.width(), .height = terminal_.height(), .send_keys = send_keys(), .hint = hint()})));
 }
 
 void Repl::say_log() {

@@ -29,10 +29,11 @@ class Repl : private SessionView {
   int run();
   // A thread cannot be ended at once.
   bool busy() const { return (session_ && session_->busy()) || (comparison_ && comparison_->busy()); }
-  void end_worker();
+  void end_workers();
 
  private:
   void state_changed(const Bootstrap& state) override;
+  void progressed() override;
   void prompt_queued(const Bootstrap& state) override;
   void prompt_refused(std::string_view reason, const std::string& text) override;
   void answer_begins(const std::string& prompt, bool was_queued) override;
@@ -64,6 +65,7 @@ class Repl : private SessionView {
   void await_late_answers();
 
   std::string send_keys() const;
+  std::string hint() const;  // for the row below the prompt
   void draw();
   void say_log();
   void say(std::string_view line);  // foreign text is made visible

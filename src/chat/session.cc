@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace bitctl {
 namespace {
@@ -254,8 +255,8 @@ void ChatSession::show_template() { show({{"op", "template"}}); }
 
 std::string ChatSession::status() const {
   std::string text = state_text(state_);
-  if (const auto* loading = std::get_if<Bootstrap::Loading>(&state_.stage); loading && loading->total > 0)
-    text += " " + progress_bar(loading->bytes, loading->total);
+  if (download_ && download_->beside) text += "\n" + state_text(download_->state);
+  if (const std::string far = progress(); !far.empty()) text += " " + far;
   if (!queue_.empty()) text += fmt::format("\n{} waiting", queue_.size());
   if (weights_ready_) {
     const DecoderInfo& info = generator_.decoder()->info();

@@ -19,6 +19,7 @@
 #include "chat/router.h"
 #include "chat/sampling.h"
 #include "chat/transcript.h"
+#include "chat/transfer_rate.h"
 #include "chat/worker_process.h"
 
 namespace bitctl {
@@ -27,6 +28,8 @@ class SessionView {
  public:
   virtual ~SessionView() = default;
   virtual void state_changed(const Bootstrap& state) = 0;
+  // A download or a load has gone on, or has not for another second; progress() has the figures.
+  virtual void progressed() {}
   // The prompt waits in the queue; state_text() says for what.
   virtual void prompt_queued(const Bootstrap& state) = 0;
   // The prompt is not taken. `reason` is for machines, `text` for people.
@@ -54,11 +57,15 @@ class ChatSession {
   bool stop_answer();
   // Forgets the prompts that wait; how many there were.
   size_t drop_queue();
-  // After a failure: loads again what is not there. False where nothing has failed.
+  // After a failure: loads again what is not there, and goes on with a download. False where nothing has
+  // failed.
   bool retry();
+  // Ends a download or a load, at once; retry() takes it up again. False where there is none.
+  bool cancel_load();
 
   // Another model answers from here on. An answer that is being made ends first; prompts that come meanwhile
-  // wait for the new one. Where it cannot be found, the old one stays, and a warning says so.
+  // wait for the new one. Where it cannot be found, the old one stays, and a warning says so. While it is
+  // downloaded, the old one answers.
   void use_model(ModelChoice choice);
   // The newest checkpoint of the run that answers; Error::invalid where none does.
   Status use_latest();
@@ -76,8 +83,14 @@ class ChatSession {
   bool answering() const { return turn_.has_value(); }
   // A thread is in the middle of something that cannot be stopped at once.
   bool busy() const { return loading_ || answering(); }
-  // For a process that ends without destructors: no text worker stays behind.
-  void end_worker() { worker_.end(); }
+  // For a process that ends without destructors: no worker stays behind.
+  void end_workers();
+
+  // What is being downloaded, for the model in use or the one to come.
+  std::optional<Bootstrap> download() const;
+  // "[=====>    ] 45% (2.1GB / 4.7GB), 35.2MB/s, 1m14s left" of a download or a load; empty where there is
+  // none.
+  std::string progress() const;
 
   // For people, several lines each.
   std::string status() const;
@@ -100,6 +113,12 @@ class ChatSession {
     bool generating = false;
     std::optional<GenerationEnd> end = {};  // the generator's; the text may still be on its way
   };
+  struct Download {
+    ModelChoice choice;
+    bool beside = false;  // another model answers meanwhile
+    Bootstrap state;
+    std::optional<EventLoop::TimerId> tick = {};
+  };
   struct Totals {
     size_t answers = 0;
     size_t new_tokens = 0;
@@ -113,10 +132,19 @@ class ChatSession {
   void load_text();
   void on_loader_event(LoaderEvent event);
   void on_found(Result<ModelFiles> found);
+  void on_not_found(const Error& error, bool switched);
+  void begin_load();
   void on_opened(Result<std::unique_ptr<Decoder>> opened);
   void load_ended();
   void on_text_loaded(Result<Json> reply);
   void on_worker_death(const std::string& reason);
+
+  // session_download.cc
+  void on_only_on_hub(const OnlyOnHub& missing);
+  void begin_download(const std::string& name, bool beside);
+  void on_download(Result<Json> reply);
+  void download_ended(const std::string& failure);
+  void tick();
 
   void begin_turn(std::string prompt, bool was_queued, size_t replaces = 0);
   void next_turn();
@@ -141,9 +169,15 @@ class ChatSession {
   ModelChoice choice_;                 // of the model that answers, or is to
   ModelChoice before_;                 // of the one before, where switching_
   bool loading_ = false;               // the loader has not said its last word
+  bool cancelled_ = false;             // and nobody listens to it
+  bool again_ = false;                 // then it is to start again
   bool switching_ = false;             // to a model that is not found yet
   std::vector<LoaderEvent> held_;      // of the next model, until the answer of the old one has ended
   std::optional<ModelChoice> wanted_;  // asked for while the loader was at work
+  std::optional<Download> download_;
+  std::string downloaded_;                 // the last one that came whole
+  std::optional<ModelChoice> unfinished_;  // was being downloaded beside the model that answers
+  TransferRate rate_;                      // of the download or the load
   std::optional<ModelFiles> files_;
   bool weights_ready_ = false;  // the decoder's are those of files_
   bool text_ready_ = false;
@@ -162,6 +196,7 @@ class ChatSession {
   Totals totals_;
 
   WorkerProcess worker_;
+  WorkerProcess hub_;
   Loader loader_;
   Generator generator_;
 };

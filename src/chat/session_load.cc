@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "chat/session.h"
@@ -18,11 +19,13 @@ ChatSession::ChatSession(EventLoop& loop, const ChatOptions& options, ModelOpene
       sampling_(options.sampling, options.seed),
       choice_(options.model),
       worker_(loop, "the text worker", [this](const std::string& reason) { on_worker_death(reason); }),
+      hub_(loop, "the download worker", [this](const std::string& reason) { download_ended(reason); }),
       loader_(std::move(opener), options.open) {
   conversation_.system = options.system;
 }
 
 ChatSession::~ChatSession() {
+  if (download_ && download_->tick) loop_.cancel(*download_->tick);
   loop_.unwatch(loader_.events().fd());
   loop_.unwatch(generator_.events().fd());
 }
@@ -34,8 +37,7 @@ Status ChatSession::start() {
   loop_.watch(generator_.events().fd(), EPOLLIN,
               [this](uint32_t) { on_generated(generator_.events().take()); });
   start_worker();  // its imports take longer than finding the files
-  loading_ = true;
-  loader_.start(choice_);
+  begin_load();
   if (options_.keep_transcript || options_.go_on) transcript_.keep_in(transcript_folder());
   if (!options_.go_on) return {};
   const auto newest = newest_transcript(transcript_folder());
@@ -45,6 +47,12 @@ Status ChatSession::start() {
   conversation_ = std::move(*conversation);
   if (!options_.system.empty()) conversation_.system = options_.system;
   return {};
+}
+
+void ChatSession::begin_load() {
+  loading_ = true;
+  rate_ = {};
+  loader_.start(choice_);
 }
 
 // The view hears of where the events lead, not of what lies between.
@@ -76,14 +84,20 @@ void ChatSession::load_text() {
 
 void ChatSession::on_loader_event(LoaderEvent event) {
   const bool is_of_the_next_model = !held_.empty() || switching_;
-  if (turn_ && is_of_the_next_model) {
+  if (cancelled_) {
+    if (is_last(event)) load_ended();
+  } else if (turn_ && is_of_the_next_model) {
     held_.push_back(std::move(event));
   } else if (auto* found = std::get_if<Result<ModelFiles>>(&event)) {
     on_found(std::move(*found));
+  } else if (const auto* missing = std::get_if<OnlyOnHub>(&event)) {
+    on_only_on_hub(*missing);
   } else if (const auto* warning = std::get_if<LoadWarning>(&event)) {
     view_.warning(warning->text);
   } else if (const auto* bytes = std::get_if<BytesLoaded>(&event)) {
+    rate_.saw(loop_.now(), bytes->bytes);
     advance({event::BytesLoaded{bytes->bytes, bytes->total}});
+    view_.progressed();
   } else {
     on_opened(std::move(std::get<Result<std::unique_ptr<Decoder>>>(event)));
   }
@@ -102,7 +116,10 @@ void ChatSession::on_found(Result<ModelFiles> found) {
     if (switched && !worker_.running()) start_worker();
     return load_text();
   }
-  const Error& error = found.error();
+  on_not_found(found.error(), switched);
+}
+
+void ChatSession::on_not_found(const Error& error, bool switched) {
   if (switched) {
     choice_ = before_;
     view_.warning(
@@ -131,18 +148,21 @@ void ChatSession::on_opened(Result<std::unique_ptr<Decoder>> opened) {
 }
 
 void ChatSession::load_ended() {
-  loading_ = false;
+  loading_ = cancelled_ = false;
+  if (std::exchange(again_, false)) return begin_load();
   if (wanted_) use_model(*std::exchange(wanted_, std::nullopt));
 }
 
 void ChatSession::use_model(ModelChoice choice) {
+  if (download_) cancel_load();
+  unfinished_.reset();
   if (loading_) {
     wanted_ = std::move(choice);
     return view_.warning("⏳ behind the load that is going on");
   }
-  loading_ = switching_ = true;
+  switching_ = true;
   before_ = std::exchange(choice_, std::move(choice));
-  loader_.start(choice_);
+  begin_load();
 }
 
 Status ChatSession::use_latest() {
@@ -174,13 +194,18 @@ void ChatSession::on_worker_death(const std::string& reason) {
 }
 
 bool ChatSession::retry() {
+  if (unfinished_) {
+    use_model(*std::exchange(unfinished_, std::nullopt));
+    return true;
+  }
   if (!state_.is<Bootstrap::Failed>() && !state_.is<Bootstrap::NotAvailable>()) return false;
   advance({event::Retry{}});
   if (!text_ready_) start_worker();  // one that still computes may do so for ever
-  if (!loading_ && !weights_ready_) {
-    loading_ = true;
+  if (cancelled_) {
+    again_ = true;
+  } else if (!loading_ && !weights_ready_) {
     files_.reset();
-    loader_.start(choice_);
+    begin_load();
   } else if (files_) {
     if (weights_ready_)
       advance({event::ModelFound{files_->name}, event::WeightsReady{}});
@@ -189,6 +214,35 @@ bool ChatSession::retry() {
     load_text();
   }
   return true;
+}
+
+bool ChatSession::cancel_load() {
+  if (download_) {
+    download_ended("cancelled; what has come is kept");
+    return true;
+  }
+  const bool is_on_the_way = state_.is<Bootstrap::Initializing>() || state_.is<Bootstrap::Loading>();
+  if (cancelled_ || (!loading_ && !is_on_the_way)) return false;
+  loader_.stop();
+  const bool has_ended = !loading_ || std::any_of(held_.begin(), held_.end(), is_last);
+  held_.clear();
+  wanted_.reset();
+  loading_ = cancelled_ = !has_ended;
+  if (std::exchange(switching_, false)) {
+    choice_ = before_;
+    view_.warning("cancelled; nothing has changed");
+    next_turn();
+  } else {
+    worker_.end();  // its load may be what takes so long
+    text_ready_ = false;
+    fail_load("cancelled");
+  }
+  return true;
+}
+
+void ChatSession::end_workers() {
+  worker_.end();
+  hub_.end();
 }
 
 }  // namespace bitctl

@@ -99,7 +99,7 @@ Result<OpenedModel> open_files(const ModelFiles& files, const OpenOptions& optio
 }
 
 // Page faults here, where progress is shown, and not in the first answer.
-void populate(const ModelWeights& weights, const LoadProgress& progress) {
+Status populate(const ModelWeights& weights, const LoadProgress& progress) {
   uint64_t total = 0;
   for (const auto& file : weights) total += file->file_bytes();
   uint64_t done = 0;
@@ -107,9 +107,10 @@ void populate(const ModelWeights& weights, const LoadProgress& progress) {
     for (uint64_t at = 0; at < file->file_bytes(); at += kPiece) {
       const uint64_t piece = std::min(kPiece, file->file_bytes() - at);
       file->populate(at, piece);
-      progress(done += piece, total);
+      if (!progress(done += piece, total)) return fail(ErrorKind::invalid, "stopped");
     }
   }
+  return {};
 }
 
 Result<std::unique_ptr<Decoder>> open_native(const std::string& config_json, ModelWeights weights,
@@ -118,7 +119,7 @@ Result<std::unique_ptr<Decoder>> open_native(const std::string& config_json, Mod
     return fail(ErrorKind::invalid, "--device " + options.device + ": the native engine computes on the CPU");
   auto config = parse_model_config(config_json);
   if (!config) return forward(std::move(config));
-  populate(weights, progress);
+  if (Status populated = populate(weights, progress); !populated) return forward(std::move(populated));
   return open_native_decoder(std::move(*config), std::move(weights),
                              {.max_context = options.max_context, .kv = kv_type(options.kv)});
 }
@@ -129,7 +130,7 @@ Result<std::unique_ptr<Decoder>> open_torch(const std::string& config_json, Mode
     return fail(ErrorKind::invalid, "--kv " + options.kv + ": only the native engine has a choice");
   const auto engine = load_engine(install_layout().engine);
   if (!engine) return tl::unexpected(engine.error());
-  populate(weights, progress);
+  if (Status populated = populate(weights, progress); !populated) return forward(std::move(populated));
   return open_torch_decoder(*engine, config_json, std::move(weights),
                             {.max_context = options.max_context, .device = options.device});
 }
@@ -137,7 +138,7 @@ Result<std::unique_ptr<Decoder>> open_torch(const std::string& config_json, Mode
 // Its imports take seconds: the pages come in meanwhile.
 Result<std::unique_ptr<Decoder>> open_transformers(OpenedModel opened, const OpenOptions& options,
                                                    const LoadProgress& progress) {
-  populate(opened.weights, progress);
+  if (Status populated = populate(opened.weights, progress); !populated) return forward(std::move(populated));
   const bool mapped = std::all_of(opened.weights.begin(), opened.weights.end(),
                                   [](const auto& file) { return file->mapped(); });
   TransformersOptions how{options.map && mapped, options.device, options.max_context};

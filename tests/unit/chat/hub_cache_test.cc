@@ -77,6 +77,26 @@ TEST(HubName, IsWhatTheHubAllows) {
     EXPECT_FALSE(may_be_hub_name(name)) << name;
 }
 
+TEST_F(HubCacheTest, OnlyWhatCanBeMeantIsAskedOfTheHub) {
+  const auto name = [](const std::string& path) { return name_on_hub({.path = path}).value_or("none"); };
+  EXPECT_EQ(name("org/tiny"), "org/tiny");
+  for (const char* here : {"tiny", "", "org/tiny/x", "/tmp/x", "./tiny", "../tiny", "org/ti ny"})
+    EXPECT_EQ(name(here), "none") << here;
+  EXPECT_EQ(name_on_hub({.path = "org/tiny", .step = 3}), std::nullopt);
+  EXPECT_EQ(name_on_hub({.path = "org/tiny", .newest_step = true}), std::nullopt);
+
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder_.path());
+  std::filesystem::create_directories("runs/one");
+  EXPECT_EQ(name("runs/oen"), "none") << "a path that is mistyped stays here";
+  EXPECT_EQ(name("runs/one"), "none") << "it is no model, and it is here";
+  std::filesystem::create_directories("models--runs--oen");
+  std::filesystem::create_directories("models--gpt2");
+  EXPECT_EQ(name("runs/oen"), "runs/oen") << "its download has begun";
+  EXPECT_EQ(name("gpt2"), "gpt2");
+  std::filesystem::current_path(before);
+}
+
 TEST(HubCache, IsWhereTheEnvironmentSays) {
   for (const char* name : {"HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"}) ::unsetenv(name);
   const char* home = std::getenv("HOME");
