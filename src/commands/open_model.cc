@@ -145,7 +145,10 @@ Result<std::unique_ptr<Decoder>> open_transformers(OpenedModel opened, const Ope
   const std::string& reason = opened.beyond_native;
   if (!reason.empty())
     how.remark = fmt::format("⚠ {}: transformers answers, slower than the native engine", reason);
-  auto decoder = open_transformers_decoder(std::move(opened.engine), how);
+  uint64_t bytes = 0;
+  for (const auto& file : opened.weights) bytes += file->file_bytes();
+  auto decoder =
+      open_transformers_decoder(std::move(opened.engine), how, [&] { return progress(bytes, bytes); });
   if (!decoder && !reason.empty())
     return fail(decoder.error().kind,
                 fmt::format("{}; nor can transformers: {}", reason, decoder.error().message));
