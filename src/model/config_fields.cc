@@ -14,15 +14,16 @@ const Json* ConfigFields::find(std::string_view key) {
   return at == object_.end() || at->is_null() ? nullptr : &*at;
 }
 
-int64_t ConfigFields::size(std::string_view key, std::optional<int64_t> otherwise, int64_t most) {
+int64_t ConfigFields::size(std::string_view key, std::optional<int64_t> otherwise, int64_t most,
+                           int64_t least) {
   const Json* value = find(key);
   if (value == nullptr) {
     if (!otherwise) refuse(fmt::format("{} is missing", key));
     return otherwise.value_or(1);
   }
-  if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 ||
+  if (!value->is_number_unsigned() || value->get<uint64_t>() < static_cast<uint64_t>(least) ||
       value->get<uint64_t>() > static_cast<uint64_t>(most)) {
-    refuse(fmt::format("{} is {}, it must be an integer from 1 to {}", key, shown(*value), most));
+    refuse(fmt::format("{} is {}, it must be an integer from {} to {}", key, shown(*value), least, most));
     return 1;
   }
   return value->get<int64_t>();

@@ -22,7 +22,7 @@ class ConfigFields {
   bool is_present(std::string_view key) const { return object_.contains(key); }
 
   int64_t size(std::string_view key, std::optional<int64_t> otherwise = std::nullopt,
-               int64_t most = INT32_MAX);
+               int64_t most = INT32_MAX, int64_t least = 1);
   double positive(std::string_view key, std::optional<double> otherwise = std::nullopt);
   bool flag(std::string_view key, bool otherwise = false);
   std::string text(std::string_view key, std::string_view otherwise);

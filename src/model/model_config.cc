@@ -217,7 +217,7 @@ void parse_family(ConfigFields& fields, ModelConfig& config) {
   }
   if (type == "qwen2" || type == "qwen3") {
     const int64_t window = fields.flag("use_sliding_window") ? sliding_window(fields, 4096) : 0;
-    const auto first = static_cast<size_t>(fields.size("max_window_layers", 28));
+    const auto first = static_cast<size_t>(fields.size("max_window_layers", 28, INT32_MAX, 0));
     fields.find("sliding_window");  // without use_sliding_window it says nothing
     parse_windows(fields, config, window, [&](size_t i) { return i >= first; });
   } else if (type == "smollm3") {
@@ -305,6 +305,8 @@ void parse_ropes(ConfigFields& fields, const Family& family, ModelConfig& config
     config.local_rope =
         parse_rope(fields, config.max_position_embeddings, kGemmaLocalTheta, "sliding_attention");
   for (const RopeConfig* rope : {&config.rope, &config.local_rope}) {
+    if (rope->rotated_part != 1 && config.model_type != "phi3")  // the others' classes do not look at it
+      fields.refuse(fmt::format("partial_rotary_factor {:g} is not implemented", rope->rotated_part));
     const int64_t turning = rotated_dimensions(*rope, config.head_dim);
     if (turning < 2 || turning % 2 != 0)
       fields.refuse(fmt::format("partial_rotary_factor {:g} turns {} of {} dimensions, RoPE needs pairs",

@@ -91,7 +91,9 @@ INSTANTIATE_TEST_SUITE_P(
             "llama3_upside_down",
             R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}})",
             "high_freq_factor must be above low_freq_factor"},
-        Patch{"partial", R"({"partial_rotary_factor": 0.3})",
+        Patch{"partial_of_a_llama", R"({"partial_rotary_factor": 0.5})",
+              "partial_rotary_factor 0.5 is not implemented"},
+        Patch{"partial", R"({"model_type": "phi3", "architectures": null, "partial_rotary_factor": 0.3})",
               "partial_rotary_factor 0.3 turns 1 of 4 dimensions"},
         Patch{"partial_above_one", R"({"partial_rotary_factor": 1.5})", "partial_rotary_factor is above 1"},
         Patch{"unknown_field", R"({"rope_parameters": {"rope_type": "default", "beta_fast": 32}})",
@@ -214,6 +216,9 @@ TEST(ModelConfig, WhatIsSilentIsWhatTransformersTakes) {
   const ModelConfig qwen = parsed(R"({"model_type": "qwen2", "architectures": null, "sliding_window": 8})");
   EXPECT_EQ(windows(qwen), (std::vector<int64_t>{0, 0}));
   EXPECT_TRUE(qwen.qkv_bias && !qwen.output_bias);
+  EXPECT_EQ(windows(parsed(R"({"model_type": "qwen2", "architectures": null, "use_sliding_window": true,
+                               "sliding_window": 8, "max_window_layers": 0})")),
+            (std::vector<int64_t>{8, 8}));
 }
 
 TEST(ModelConfig, OfGemma3sTextPartOnlyDifferencesAreWritten) {
