@@ -100,24 +100,28 @@ def make(folder, family, fields, pick):
     return load(folder, model_class)
 
 
-def distance(build, folder, family, seed):
-    """(fields, the largest difference over the largest logit) of a random model; prompts shorter and longer than its windows."""
+def difference(build, folder, family, seed):
+    """(fields, how far our logits are from transformers', how far they may be, over the largest logit) of a random model; prompts
+    shorter and longer than its windows. Some of these models blow rounding up: there, several times as far as transformers in
+    float32 is from itself in float64."""
     pick = random.Random(f"{family} {seed}")
     fields = fields_of(family, pick)
     model = make(folder, family, fields, pick)
-    worst = 0.0
-    with Decoder(build, folder, "--native") as decoder:
-        for length in (1, pick.randint(2, 30), POSITIONS - pick.randint(0, 20)):
-            ids = [pick.randrange(VOCABULARY) for _ in range(length)]
-            with torch.inference_mode():
-                theirs = model(torch.tensor([ids])).logits[0, -1].float()
-            worst = max(worst, ((decoder.logits(ids) - theirs).abs().max() / theirs.abs().max()).item())
-    return fields, worst
+    worst, bound = 0.0, 1e-4
+    prompts = [[pick.randrange(VOCABULARY) for _ in range(length)] for length in (1, pick.randint(2, 30), POSITIONS - pick.randint(0, 20))]
+    with Decoder(build, folder, "--native") as decoder, torch.inference_mode():
+        said = [(decoder.logits(ids), model(torch.tensor([ids])).logits[0, -1].float()) for ids in prompts]
+        model.double()
+        for ids, (ours, theirs) in zip(prompts, said, strict=True):
+            largest, truth = theirs.abs().max(), model(torch.tensor([ids])).logits[0, -1]
+            worst = max(worst, ((ours - theirs).abs().max() / largest).item())
+            bound = max(bound, 4 * ((theirs - truth).abs().max() / largest).item())
+    return fields, worst, bound
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_models(build, tmp_path, family):
     """Two of each family; scripts/soak --architectures has many."""
     for seed in ("a", "b"):
-        fields, difference = distance(build, tmp_path / seed, family, seed)
-        assert difference <= 1e-4, fields
+        fields, apart, bound = difference(build, tmp_path / seed, family, seed)
+        assert apart <= bound, fields
