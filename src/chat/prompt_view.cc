@@ -12,22 +12,31 @@ namespace {
 constexpr std::string_view kMark = "> ";
 constexpr std::string_view kIndent = "  ";
 
-std::string dim(std::string_view text) { return fmt::format("\x1b[2m{}\x1b[22m", text); }
+bool has_mark(int terminal_width) { return terminal_width > static_cast<int>(kMark.size()) + 1; }
+std::string_view mark(int terminal_width) { return has_mark(terminal_width) ? kMark : ""; }
+std::string_view indent(int terminal_width) { return has_mark(terminal_width) ? kIndent : ""; }
 
 // As much of the text as fits.
 std::string_view cut(std::string_view text, int width) {
   return text.substr(0, break_rows(text, width)[0].end);
 }
 
+std::string hint_row(const PromptStyle& style, const std::string& hint) {
+  const std::string_view fits = cut(hint, text_width(style.width));
+  return style.faint ? faint(fits) : std::string(fits);
+}
+
 void add_hint(PromptFrame& frame, const PromptStyle& style, std::string_view hint) {
   if (!hint.empty() && style.height > 2)
-    frame.rows.push_back(std::string(kIndent) + dim(cut(shown(hint), text_width(style.width))));
+    frame.rows.push_back(std::string(indent(style.width)) + hint_row(style, shown(hint)));
 }
 
 }  // namespace
 
+std::string faint(std::string_view text) { return fmt::format("\x1b[2m{}\x1b[22m", text); }
+
 int text_width(int terminal_width) {
-  return std::max(terminal_width - static_cast<int>(kMark.size()) - 1, 1);
+  return std::max(terminal_width - static_cast<int>(mark(terminal_width).size()) - 1, 1);
 }
 
 PromptFrame prompt_frame(std::string_view text, size_t cursor, const PromptStyle& style) {
@@ -35,8 +44,8 @@ PromptFrame prompt_frame(std::string_view text, size_t cursor, const PromptStyle
   PromptFrame frame;
   if (text.empty()) {
     const std::string hint = fmt::format("Type a message... ({} to send)", style.send_keys);
-    frame.rows = {std::string(kMark) + dim(cut(hint, width))};
-    frame.before_cursor = kMark;
+    frame.rows = {std::string(mark(style.width)) + hint_row(style, hint)};
+    frame.before_cursor = mark(style.width);
     add_hint(frame, style, style.hint);
     return frame;
   }
@@ -48,10 +57,10 @@ PromptFrame prompt_frame(std::string_view text, size_t cursor, const PromptStyle
       rows.size() <= room ? 0 : std::min(cursor_row - std::min(cursor_row, room / 2), rows.size() - room);
   const size_t last = std::min(first + room, rows.size());
   for (size_t i = first; i < last; ++i) {
-    const std::string_view mark = i == 0 ? kMark : kIndent;
-    frame.rows.push_back(std::string(mark) + shown(text.substr(rows[i].begin, rows[i].end - rows[i].begin)));
+    const std::string_view left = i == 0 ? mark(style.width) : indent(style.width);
+    frame.rows.push_back(std::string(left) + shown(text.substr(rows[i].begin, rows[i].end - rows[i].begin)));
     if (i == cursor_row)
-      frame.before_cursor = std::string(mark) + shown(text.substr(rows[i].begin, cursor - rows[i].begin));
+      frame.before_cursor = std::string(left) + shown(text.substr(rows[i].begin, cursor - rows[i].begin));
   }
   frame.cursor_row = cursor_row - first;
   const bool many_lines = text.find('\n') != std::string_view::npos;

@@ -22,9 +22,13 @@ struct PromptStyle {
   int height = 24;        // a longer text shows the rows around its cursor
   std::string send_keys;  // "Ctrl+Enter"
   std::string hint = {};  // for the row below the text, instead of those keys
+  bool faint = true;      // the hints; not where NO_COLOR asks for plain text
 };
 
-// Cells of text in a row: what the mark at its left and the cursor's own cell leave.
+std::string faint(std::string_view text);
+
+// Cells of text in a row, at least one: what the mark at its left and the cursor's own cell leave. A terminal
+// of less than four columns has no room for the mark.
 int text_width(int terminal_width);
 
 // An empty text shows "Type a message... (<send_keys> to send)"; one of several lines says the keys below it.

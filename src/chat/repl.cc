@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/environment_variable.h"
 #include "base/exit_code.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -32,6 +33,7 @@ Repl::Repl(const ChatOptions& options, ModelOpener opener, Mono started)
     : options_(options),
       opener_(std::move(opener)),
       started_(started),
+      faint_(environment_variable("NO_COLOR").empty()),
       screen_(terminal_.width()),
       composer_(options.enter_sends) {}
 
@@ -282,9 +284,12 @@ std::string Repl::hint() const {
 
 void Repl::draw() {
   if (!terminal_.entered()) return;
-  terminal_.write(screen_.draw(prompt_frame(
-      composer_.editor().text(), composer_.editor().cursor(),
-      {.width = terminal_.width(), .height = terminal_.height(), .send_keys = send_keys(), .hint = hint()})));
+  terminal_.write(screen_.draw(prompt_frame(composer_.editor().text(), composer_.editor().cursor(),
+                                             {.width = terminal_.width(),
+                                              .height = terminal_.height(),
+                                              .send_keys = send_keys(),
+                                              .hint = hint(),
+                                              .faint = faint_})));
 }
 
 void Repl::say_log() {
@@ -296,7 +301,8 @@ void Repl::say(std::string_view line) {
 }
 
 void Repl::say_dim(std::string_view line) {
-  terminal_.write(screen_.print_line("\x1b[2m" + visible_text(line, Newlines::keep) + "\x1b[22m"));
+  const std::string text = visible_text(line, Newlines::keep);
+  terminal_.write(screen_.print_line(faint_ ? faint(text) : text));
 }
 
 void Repl::show_prompt_text(std::string_view text) {

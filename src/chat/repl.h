@@ -75,6 +75,7 @@ class Repl : private SessionView {
   const ChatOptions options_;
   ModelOpener opener_;
   const Mono started_;
+  const bool faint_;  // what is beside the conversation
 
   EventLoop loop_;
   Fd signals_;

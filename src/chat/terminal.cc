@@ -113,9 +113,11 @@ bool Terminal::enter() {
   }
   entered_ = true;
   if (!output_) output_ = Fd(::open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-  write(kPasteOn);
-  if (extended_keys_) write(kPushKitty);
-  if (other_keys_) write(kOtherKeysOn);
+  // At once: each write may wake the terminal before the prompt is there.
+  std::string wishes(kPasteOn);
+  if (extended_keys_) wishes += kPushKitty;
+  if (other_keys_) wishes += kOtherKeysOn;
+  write(wishes);
   return true;
 }
 

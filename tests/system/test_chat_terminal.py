@@ -1,5 +1,6 @@
 """bitctl chat on a terminal, with a decoder that answers "You said: …"."""
 
+import json
 import os
 import re
 import shutil
@@ -385,6 +386,41 @@ def test_what_the_model_says_cannot_steer_the_terminal(ready):
     chat.expect("You said: a⟦U+202E⟧b")
     assert "\u202e" not in chat.output.decode()
     leave(chat)
+
+
+def test_an_answer_with_every_kind_of_control_is_shown_and_not_obeyed(ready, tmp_path):
+    said = {
+        "\x1b]52;c;QQ==\x07": "^[]52;c;QQ==^G", "\x1b[2J": "^[[2J", "\x1bP1$r\x1b\\": "^[P1$r^[\\", "\x9b31m": "⟦U+009B⟧31m",
+        "\u202e": "⟦U+202E⟧", "\u2066": "⟦U+2066⟧", "\r": "^M", "\x08": "^H", "\x7f": "^?",
+    }  # fmt: skip
+    chat = ready("--verbose")
+    chat.send("hello")
+    chat.expect("prompt tokens reused]")
+    [path] = (tmp_path / "state" / "bitctl" / "chats").glob("*.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        if record.get("role") == "user":
+            record["content"] = "".join(said)
+    (tmp_path / "saved").write_text("".join(json.dumps(record) + "\n" for record in records))
+    chat.send(f"/load {tmp_path / 'saved'}")
+    chat.expect("2 messages loaded")
+    before = len(chat.output)
+    chat.send("/regen")
+    chat.expect("You said: " + "".join(said.values())[:40])
+    chat.expect("prompt tokens reused]")
+    written = chat.output[before:].decode()
+    assert not any(control in written for control in said if control not in ("\r", "\x08")), "but for our own \\r"
+    assert "\x08" not in written
+    leave(chat)
+
+
+def test_no_color_means_plain_text(start):
+    chat = start("--verbose", NO_COLOR="1")
+    chat.expect("✓ tiny ready")
+    chat.send("hello")
+    chat.expect("prompt tokens reused]")
+    leave(chat)
+    assert not re.search(rb"\x1b\[[0-9;]*m", chat.output)
 
 
 def test_the_hint_names_the_key_that_the_terminal_has_proved(start):

@@ -93,3 +93,19 @@ def test_a_resize_leaves_one_prompt(terminal):
         expected = ["> " + rows[0], *("  " + row for row in rows[1:])]
         lines = terminal.wait_for(lambda lines: lines[-len(expected):] == expected)
         assert sum(line.startswith("> ") for line in lines) == 1
+
+
+def test_the_keys_that_tmux_sends(terminal):
+    terminal.wait_for(lambda lines: "✓ tiny ready" in lines)
+    terminal.type("one", "S-Enter", "two", "Enter", "three")
+    lines = terminal.wait_for(lambda lines: "  three" in lines)
+    at = lines.index("> one")
+    assert lines[at:at + 3] == ["> one", "  two", "  three"], "Shift+Enter and Enter break the line"
+    for key in ("C-Enter", "M-Enter", "C-j"):
+        terminal.type(key)
+        terminal.wait_for(lambda lines: any(line.startswith("You said: ") for line in lines))
+        terminal.type("C-c")
+        terminal.wait_for(lambda lines: "[interrupted]" in lines)
+        terminal.type("C-l")
+        terminal.wait_for(lambda lines: lines == ["> Type a message... (Ctrl+Enter to send"])  # what the keys proved
+        terminal.type("again")

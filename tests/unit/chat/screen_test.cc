@@ -59,6 +59,29 @@ TEST(PromptFrame, FitsAnyTerminal) {
     }
 }
 
+TEST(PromptFrame, SaysNoColorPlainly) {
+  const PromptFrame frame = prompt_frame("", 0, {80, 24, "Ctrl+Enter", "", false});
+  EXPECT_THAT(frame.rows, ElementsAre("> Type a message... (Ctrl+Enter to send)"));
+}
+
+TEST(PromptFrame, NoTerminalIsTooNarrow) {
+  for (int width = 1; width < 8; ++width) {
+    MiniTerminal terminal(static_cast<size_t>(width), 16);
+    Screen screen(width);
+    const std::string texts[] = {"", "a", "ab", "abc\nd", width > 1 ? "漢字漢" : "x", "line\nmore"};
+    for (const std::string& text : texts)
+      for (size_t cursor = 0; cursor <= text.size(); cursor = next_grapheme(text + "\n", cursor)) {
+        const PromptFrame frame = prompt_frame(text, cursor, {width, 16, "Ctrl+J"});
+        terminal.write(screen.draw(frame));
+      }
+    terminal.write(screen.print_line("ok"));
+    terminal.write(screen.take_prompt_away());
+    std::string rows;
+    for (const auto& row : terminal.rows()) rows += row;
+    EXPECT_EQ(rows, "ok") << "nothing of the prompt is left at a width of " << width;
+  }
+}
+
 TEST_F(OnTerminal, TypingShowsTextAndCursor) {
   show("");
   show("hi");
