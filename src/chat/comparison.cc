@@ -131,6 +131,7 @@ Comparison::Comparison(EventLoop& loop, ChatOptions options, ModelOpener opener,
       prompt_(std::move(prompt)),
       models_(std::move(models)),
       on_end_(std::move(on_end)) {
+  options_.remote = {};
   options_.keep_transcript = options_.go_on = options_.no_wait = false;
   next();
 }

@@ -115,6 +115,12 @@ void LineChat::prompt_refused(std::string_view reason, const std::string& text) 
   complain(fmt::format("{}: {}", reason, text));
 }
 
+void LineChat::prompt_forwarded(std::string_view reason, const std::string& model, const std::string& url) {
+  forwarded_ = true;
+  if (json_) return event("forwarded", {{"reason", reason}, {"model", model}, {"url", url}});
+  tell(forwarded_text(reason, model, url));
+}
+
 void LineChat::answer_text(std::string_view text) {
   if (json_) {
     answer_ += text;
@@ -133,6 +139,7 @@ void LineChat::answer_ends(const GenerationEnd& answer) {
         {"new_tokens", answer.new_tokens},       {"first_token_ms", milliseconds(answer.to_first_token)},
         {"total_ms", milliseconds(answer.total)}};
     if (answer.reason == StopReason::error) fields["reason"] = answer.error;
+    if (std::exchange(forwarded_, false)) fields["source"] = "remote";
     event("answer", fields);
   } else {
     write("\n");

@@ -56,6 +56,10 @@ void OneShot::prompt_refused(std::string_view reason, const std::string& text) {
   end(kFailed);
 }
 
+void OneShot::prompt_forwarded(std::string_view reason, const std::string& model, const std::string& url) {
+  tell(forwarded_text(reason, model, url));
+}
+
 void OneShot::answer_text(std::string_view text) {
   write(::isatty(STDOUT_FILENO) ? visible_text(text, Newlines::keep) : std::string(text));
 }

@@ -17,6 +17,7 @@ class OneShot : public PipeChat {
   void state_changed(const Bootstrap& state) override;
   void prompt_queued(const Bootstrap& state) override;
   void prompt_refused(std::string_view reason, const std::string& text) override;
+  void prompt_forwarded(std::string_view reason, const std::string& model, const std::string& url) override;
   void answer_text(std::string_view text) override;
   void answer_ends(const GenerationEnd& end) override;
   void warning(const std::string& text) override;

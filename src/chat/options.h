@@ -11,6 +11,13 @@
 
 namespace bitctl {
 
+// An OpenAI-compatible endpoint that answers while the model is not ready.
+struct RemoteOptions {
+  std::string url;    // "https://host/v1"; empty: there is none, and nothing is sent anywhere
+  std::string model;  // empty: the first that it names
+  std::string key_env = "OPENAI_API_KEY";
+};
+
 enum class ChatInput { prompt, lines, jsonl };  // what stands on stdin, where that is not a terminal's keys
 
 struct ChatOptions {
@@ -26,6 +33,7 @@ struct ChatOptions {
   bool go_on = false;    // with the conversation that was begun last
   bool no_wait = false;  // a prompt that would have to wait fails instead
   bool offline = false;
+  RemoteOptions remote;
   bool verbose = false;
   std::optional<int> nice;  // towards other sessions; not given: half their share
   OpenOptions open;

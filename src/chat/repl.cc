@@ -25,6 +25,9 @@ namespace {
 // How long leaving waits for an answer the terminal still owes, which the shell would read as typed.
 constexpr int kLateAnswerMs = 50;
 
+// A smaller model is there before its figures are read.
+constexpr uint64_t kLongLoad = uint64_t{256} << 20;
+
 double milliseconds(Duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
 
 }  // namespace
@@ -241,6 +244,11 @@ void Repl::prompt_queued(const Bootstrap& state) {
   say("⏳ " + state_text(state));
 }
 
+void Repl::prompt_forwarded(std::string_view reason, const std::string& model, const std::string& url) {
+  prompts_waited_ = true;
+  say_dim(forwarded_text(reason, model, url));
+}
+
 void Repl::prompt_refused(std::string_view reason, const std::string& text) {
   say(fmt::format("{}: {}", reason, text));
 }
@@ -277,7 +285,8 @@ std::string Repl::hint() const {
   if (!search.empty() || !session_ || !composer_.editor().empty()) return search;
   const std::string progress = session_->progress();
   const auto download = session_->download();
-  if (!download) return progress;
+  const auto* loading = std::get_if<Bootstrap::Loading>(&session_->state().stage);
+  if (!download) return loading != nullptr && loading->total >= kLongLoad ? progress : "";
   const auto& now = std::get<Bootstrap::Downloading>(download->stage);
   return fmt::format("{}{}{}/{} {}", progress, progress.empty() ? "" : ", ", now.index, now.count, now.file);
 }

@@ -36,6 +36,7 @@ class Repl : private SessionView {
   void progressed() override;
   void prompt_queued(const Bootstrap& state) override;
   void prompt_refused(std::string_view reason, const std::string& text) override;
+  void prompt_forwarded(std::string_view reason, const std::string& model, const std::string& url) override;
   void answer_begins(const std::string& prompt, bool was_queued) override;
   void answer_text(std::string_view text) override;
   void answer_ends(const GenerationEnd& end) override;

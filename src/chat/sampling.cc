@@ -137,6 +137,16 @@ SamplerOptions Sampling::options() const {
           .repetition_penalty = value("repetition_penalty")};
 }
 
+Json Sampling::for_remote() const {
+  Json settings = Json::object();
+  for (const auto& [ours, theirs] :
+       {std::pair("temperature", "temperature"), {"top_p", "top_p"}, {"max_new_tokens", "max_tokens"}})
+    if (const auto chosen = chosen_.find(ours); chosen != chosen_.end()) settings[theirs] = chosen->second;
+  if (settings.contains("max_tokens")) settings["max_tokens"] = max_new_tokens();
+  if (seed_is_chosen_) settings["seed"] = seed_;
+  return settings;
+}
+
 int64_t Sampling::max_new_tokens() const { return static_cast<int64_t>(value(kMaxNewTokensName)); }
 
 std::string Sampling::summary() const {

@@ -40,6 +40,9 @@ class Sampling {
   void set_seed(uint64_t seed);
   void draw_seed();
 
+  // What the user chose, as OpenAI-compatible endpoints name it; these have no top-k and its like.
+  Json for_remote() const;
+
   // Without a word of the model or the user: greedy. Where the user chose what only counts in sampling, at
   // temperature 1.
   SamplerOptions options() const;

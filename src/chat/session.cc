@@ -14,11 +14,16 @@ constexpr const char* kAnswering = "an answer is being written; Ctrl+C stops it"
 }  // namespace
 
 void ChatSession::submit(std::string prompt) {
-  const Routing routing = route_prompt(state_, options_.no_wait);
-  if (routing.route != Route::local) spdlog::info("prompt deferred reason={}", routing.reason);
+  const Routing routing = route();
+  if (routing.route == Route::queue || routing.route == Route::explain)
+    spdlog::info("prompt deferred reason={}", routing.reason);
   switch (routing.route) {
     case Route::local:
       if (!turn_ && !switching_ && !wanted_) return begin_turn(std::move(prompt), false);
+      queue_.push_back(std::move(prompt));
+      return;
+    case Route::forward:
+      if (!turn_ && queue_.empty()) return forward_prompt(std::move(prompt), false);
       queue_.push_back(std::move(prompt));
       return;
     case Route::queue:
@@ -30,10 +35,17 @@ void ChatSession::submit(std::string prompt) {
 }
 
 void ChatSession::next_turn() {
-  if (turn_ || switching_ || wanted_ || queue_.empty() || !state_.is<Bootstrap::Ready>()) return;
+  if (queue_.empty() || state_.is<Bootstrap::Ready>()) remote_failed_ = false;
+  if (turn_ || switching_ || wanted_ || queue_.empty()) return;
+  const Route next = route().route;
+  if (next != Route::local && next != Route::forward) return;
   std::string prompt = std::move(queue_.front());
   queue_.pop_front();
-  begin_turn(std::move(prompt), true);
+  next == Route::local ? begin_turn(std::move(prompt), true) : forward_prompt(std::move(prompt), true);
+}
+
+Routing ChatSession::route() const {
+  return route_prompt(state_, options_.no_wait, !options_.remote.url.empty() && !remote_failed_);
 }
 
 void ChatSession::begin_turn(std::string prompt, bool was_queued, size_t replaces) {
@@ -137,7 +149,7 @@ void ChatSession::on_text(uint64_t turn, Result<Json> reply, bool last) {
 
 void ChatSession::end_turn(GenerationEnd end) {
   const Turn turn = *std::exchange(turn_, std::nullopt);
-  if (generator_.decoder() != nullptr) {
+  if (generator_.decoder() != nullptr && !turn.forwarded) {
     const auto used = static_cast<int64_t>(end.prompt_tokens + end.new_tokens);
     end.context_full = end.reason == StopReason::length && used >= generator_.decoder()->info().max_context;
   }
@@ -165,7 +177,7 @@ void ChatSession::keep(const Turn& turn, const GenerationEnd& end) {
   said.resize(said.size() - turn.replaces);
   said.push_back({"user", turn.prompt});
   said.push_back({"assistant", turn.answer});
-  warn_once_of(transcript_.add({.model = model_name(),
+  warn_once_of(transcript_.add({.model = turn.forwarded ? turn.model + " (remote)" : model_name(),
                                 .system = conversation_.system,
                                 .prompt = turn.prompt,
                                 .answer = turn.answer,
@@ -183,6 +195,11 @@ void ChatSession::warn_once_of(const Status& transcript) {
 
 bool ChatSession::stop_answer() {
   if (!turn_) return false;
+  if (turn_->forwarded) {
+    remote_.end();  // which closes its connection
+    end_turn({.job = turn_->id, .reason = StopReason::interrupted});
+    return true;
+  }
   generator_.stop();
   if (turn_->generating && !turn_->end) return true;
   GenerationEnd end = turn_->end.value_or(GenerationEnd{.job = turn_->id});

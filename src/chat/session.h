@@ -34,6 +34,8 @@ class SessionView {
   virtual void prompt_queued(const Bootstrap& state) = 0;
   // The prompt is not taken. `reason` is for machines, `text` for people.
   virtual void prompt_refused(std::string_view reason, const std::string& text) = 0;
+  // The answer that begins is that of the remote: `model` at `url`.
+  virtual void prompt_forwarded(std::string_view, const std::string& /*model*/, const std::string& /*url*/) {}
   virtual void answer_begins(const std::string& prompt, bool was_queued) = 0;
   virtual void answer_text(std::string_view text) = 0;
   // Of an error, end.error says which.
@@ -108,6 +110,8 @@ class ChatSession {
     std::string prompt;
     size_t replaces = 0;  // the last messages, which its answer takes the place of
     size_t dropped = 0;   // old messages left out for its sake
+    bool forwarded = false;
+    std::string model = {};  // of a forwarded one: who answers
     std::string answer = {};
     uint64_t seed = 0;
     bool generating = false;
@@ -146,6 +150,12 @@ class ChatSession {
   void download_ended(const std::string& failure);
   void tick();
 
+  // session_remote.cc
+  void forward_prompt(std::string prompt, bool was_queued);
+  void on_remote(uint64_t turn, Result<Json> reply);
+  void on_remote_failure(const std::string& reason);
+
+  Routing route() const;
   void begin_turn(std::string prompt, bool was_queued, size_t replaces = 0);
   void next_turn();
   Json messages(std::string_view prompt, size_t replaces) const;
@@ -191,12 +201,14 @@ class ChatSession {
   Transcript transcript_;
   bool transcript_failed_ = false;
   std::deque<std::string> queue_;
+  bool remote_failed_ = false;  // what waits since then is the model's
   std::optional<Turn> turn_;
   uint64_t next_turn_ = 1;
   Totals totals_;
 
   WorkerProcess worker_;
   WorkerProcess hub_;
+  WorkerProcess remote_;
   Loader loader_;
   Generator generator_;
 };

@@ -20,6 +20,7 @@ ChatSession::ChatSession(EventLoop& loop, const ChatOptions& options, ModelOpene
       choice_(options.model),
       worker_(loop, "the text worker", [this](const std::string& reason) { on_worker_death(reason); }),
       hub_(loop, "the download worker", [this](const std::string& reason) { download_ended(reason); }),
+      remote_(loop, "the remote's worker", [this](const std::string& reason) { on_remote_failure(reason); }),
       loader_(std::move(opener), options.open) {
   conversation_.system = options.system;
 }
@@ -243,6 +244,7 @@ bool ChatSession::cancel_load() {
 void ChatSession::end_workers() {
   worker_.end();
   hub_.end();
+  remote_.end();
 }
 
 }  // namespace bitctl

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <memory>
 
+#include "base/environment_variable.h"
 #include "base/text.h"
 #include "chat/chat.h"
 #include "commands/open_model.h"
@@ -19,6 +20,15 @@ const Mono g_started = std::chrono::steady_clock::now();
 
 std::string check_duration(const std::string& text) {
   return parse_duration(text) ? "" : "not a duration such as 30s or 5m: " + text;
+}
+
+std::string check_url(const std::string& text) {
+  const bool is_url = text.starts_with("http://") || text.starts_with("https://");
+  return is_url ? "" : "not an http:// or https:// address: " + text;
+}
+
+std::string check_is_set(const std::string& name) {
+  return environment_variable(name.c_str()).empty() ? "no such environment variable: " + name : "";
 }
 
 // --top-p for top_p, into options.sampling. CLI11's own Range takes NaN.
@@ -84,6 +94,20 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   chat->add_flag("--no-wait", options->no_wait,
                  "A prompt fails with model_not_ready instead of waiting for the model");
   chat->add_flag("--offline", options->offline, "Use nothing but what is on this machine");
+  CLI::Option* remote =
+      chat->add_option(
+              "--remote", options->remote.url,
+              "An OpenAI-compatible endpoint (https://host/v1) that answers what is asked before the model "
+              "is ready")
+          ->check(check_url)
+          ->excludes("--offline");
+  chat->add_option("--remote-model", options->remote.model,
+                   "Its model; the first that it names where left out")
+      ->needs(remote);
+  chat->add_option("--remote-key-env", options->remote.key_env, "The environment variable that holds its key")
+      ->needs(remote)
+      ->check(check_is_set)
+      ->capture_default_str();
   chat->add_option(
           "--engine", options->open.engine,
           "native; torch: the reference, for Llama-like models; transformers: any architecture that it "

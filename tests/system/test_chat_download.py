@@ -171,6 +171,23 @@ def test_while_another_model_is_downloaded_the_old_one_answers(hub, start, tmp_p
     assert weights_in(tmp_path) == [WEIGHTS] and hub.gets("model.safetensors")[-1].headers.get("Range")
 
 
+def test_ctrl_c_ends_a_load_at_once_and_retry_takes_it_up(start, tmp_path):
+    chat = start(tmp_path / "made", FAKE_GATE=str(tmp_path / "gate"))
+    chat.expect("⏳ Loading model...")
+    chat.send("hello")
+    chat.expect("⏳ Loading made...")
+    chat.type("\x03")
+    chat.expect("1 waiting prompt dropped")
+    chat.type("\x03")
+    chat.expect("✗ Failed: cancelled")
+    chat.send("/retry")
+    chat.expect("⏳ Loading model...")
+    (tmp_path / "gate").touch()
+    chat.expect("✓ made ready")
+    chat.send("hello")
+    chat.expect("You said: hello")
+
+
 def test_a_model_that_nobody_has_changes_nothing(start, tmp_path):
     terminal = start(tmp_path / "made")
     terminal.expect("✓ made ready")

@@ -98,15 +98,20 @@ INSTANTIATE_TEST_SUITE_P(
         Step{"retry_when_loading", kHalf, event::Retry{}, kHalf}),
     [](const auto& info) { return std::string(info.param.name); });
 
-TEST(Router, EveryStateWithAndWithoutWaiting) {
+TEST(Router, EveryStateWithAndWithoutWaitingAndARemote) {
   for (const State& state : {kInitializing, kDownloading, kLoading, kHalf}) {
-    EXPECT_EQ(route_prompt(state, false), (Routing{Route::queue, "model_not_ready"})) << state_text(state);
-    EXPECT_EQ(route_prompt(state, true), (Routing{Route::explain, "model_not_ready"})) << state_text(state);
+    EXPECT_EQ(route_prompt(state, false, false), (Routing{Route::queue, "model_not_ready"}))
+        << state_text(state);
+    EXPECT_EQ(route_prompt(state, true, false), (Routing{Route::explain, "model_not_ready"}));
+    for (const bool no_wait : {false, true})
+      EXPECT_EQ(route_prompt(state, no_wait, true), (Routing{Route::forward, "model_not_ready"}));
   }
   for (const bool no_wait : {false, true}) {
-    EXPECT_EQ(route_prompt(kReady, no_wait), Routing{Route::local});
-    EXPECT_EQ(route_prompt(kFailed, no_wait), (Routing{Route::explain, "load_failed"}));
-    EXPECT_EQ(route_prompt(kNotAvailable, no_wait), (Routing{Route::explain, "offline"}));
+    for (const bool remote : {false, true}) {
+      EXPECT_EQ(route_prompt(kReady, no_wait, remote), Routing{Route::local});
+      EXPECT_EQ(route_prompt(kFailed, no_wait, remote), (Routing{Route::explain, "load_failed"}));
+      EXPECT_EQ(route_prompt(kNotAvailable, no_wait, remote), (Routing{Route::explain, "offline"}));
+    }
   }
 }
 
