@@ -198,6 +198,9 @@ RopeConfig parse_rope(ConfigFields& config, int64_t max_position_embeddings, dou
     rope.beta_fast = fields.number("beta_fast", rope.beta_fast);
     rope.beta_slow = fields.number("beta_slow", rope.beta_slow);
     if (const auto truncate = fields.use("truncate")) rope.truncate = *truncate != Json(false);
+    if (!rope.truncate && !layer_type.empty())
+      config.refuse(fmt::format("truncate false for {} is not implemented: transformers overlooks it there",
+                                layer_type));
     rope.attention_factor = yarn_attention_factor(fields, rope.factor);
   }
   if (rope.type == Type::longrope) {

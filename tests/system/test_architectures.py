@@ -72,7 +72,8 @@ def fields_of(family, pick):
     if family == "Gemma2":
         fields["attn_logit_softcapping"] = pick.choice([None, 2.0])
     if family == "Gemma3Text":
-        fields["rope_parameters"] = {"full_attention": rope(pick, turning), "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}
+        everywhere = {key: value for key, value in rope(pick, turning).items() if key != "truncate"}  # which is refused there
+        fields["rope_parameters"] = {"full_attention": everywhere, "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}
     elif family == "Phi3":
         part = pick.choice([1.0, 0.5]) if turning % 4 == 0 else 1.0
         kind = rope(pick, int(turning * part))
