@@ -1,11 +1,13 @@
 """Shared by every Python test under tests/: where the build and the package lie."""
 
+import os
 import pathlib
 import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing but this machine is asked
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests" / "layers")]
 
 

@@ -121,6 +121,7 @@ class ChatSession {
     ModelChoice choice;
     bool beside = false;  // another model answers meanwhile
     Bootstrap state;
+    std::string message;  // why it was not found here
     std::optional<EventLoop::TimerId> tick = {};
   };
   struct Totals {
@@ -145,7 +146,7 @@ class ChatSession {
 
   // session_download.cc
   void on_only_on_hub(const OnlyOnHub& missing);
-  void begin_download(const std::string& name, bool beside);
+  void begin_download(const OnlyOnHub& missing, bool beside);
   void on_download(Result<Json> reply);
   void download_ended(const std::string& failure);
   void tick();

@@ -24,11 +24,15 @@ void ChatSession::on_only_on_hub(const OnlyOnHub& missing) {
   loading_ = false;
   const bool switched = std::exchange(switching_, false);
   if (switched && !state_.is<Bootstrap::Ready>()) advance({event::OtherModel{}});
-  begin_download(missing.name, switched && state_.is<Bootstrap::Ready>());
+  begin_download(missing, switched && state_.is<Bootstrap::Ready>());
 }
 
-void ChatSession::begin_download(const std::string& name, bool beside) {
-  download_ = Download{.choice = choice_, .beside = beside, .state = {name, Bootstrap::Downloading{}}};
+void ChatSession::begin_download(const OnlyOnHub& missing, bool beside) {
+  const std::string& name = missing.name;
+  download_ = Download{.choice = choice_,
+                       .beside = beside,
+                       .state = {name, Bootstrap::Downloading{}},
+                       .message = missing.message};
   if (beside)
     choice_ = before_;
   else
@@ -57,6 +61,7 @@ void ChatSession::on_download(Result<Json> reply) {
   if (!reply) return download_ended(reply.error().message);
   if (reply->value("offline", Json()) == true) {
     if (download_->beside) return download_ended(state_text({"", Bootstrap::NotAvailable{}}));
+    view_.warning(download_->message);
     advance({event::NotHere{}});
     return download_ended("");
   }

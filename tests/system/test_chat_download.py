@@ -94,9 +94,10 @@ def test_the_terminal_shows_it_and_a_prompt_waits_for_it(hub, start):
 
 
 def test_ctrl_c_cancels_and_retry_goes_on_where_it_was(hub, start, tmp_path):
-    hub.faults["GET", "model.safetensors"] = [Stalls(at=1_000_000)]
+    stall = Stalls(at=1_000_000)
+    hub.faults["GET", "model.safetensors"] = [stall]
     terminal = start()
-    assert hub_stalls(hub, terminal)
+    assert stall.reached.wait(PATIENCE)
     [partial] = (tmp_path / "cache").rglob("*.incomplete")
     while partial.stat().st_size < 900_000:
         terminal.rest(0.05)
@@ -113,18 +114,11 @@ def test_ctrl_c_cancels_and_retry_goes_on_where_it_was(hub, start, tmp_path):
     assert asked == [None, f"bytes={kept}-"], "the first half is not fetched again"
 
 
-def hub_stalls(hub, terminal):
-    """The only stall of model.safetensors has been reached; the terminal is read meanwhile."""
-    deadline = time.monotonic() + PATIENCE
-    while not hub.gets("model.safetensors") and time.monotonic() < deadline:
-        terminal.rest(0.05)
-    return hub.gets("model.safetensors")
-
-
 def test_a_killed_chat_leaves_no_worker_and_the_next_one_goes_on(hub, start, tmp_path):
-    hub.faults["GET", "model.safetensors"] = [Stalls(at=1_000_000)]
+    stall = Stalls(at=1_000_000)
+    hub.faults["GET", "model.safetensors"] = [stall]
     terminal = start()
-    assert hub_stalls(hub, terminal)
+    assert stall.reached.wait(PATIENCE)
     [partial] = (tmp_path / "cache").rglob("*.incomplete")
     while partial.stat().st_size < 900_000:
         terminal.rest(0.05)
@@ -141,9 +135,10 @@ def test_a_killed_chat_leaves_no_worker_and_the_next_one_goes_on(hub, start, tmp
 
 @pytest.mark.parametrize("leave", ["\x04", "/quit\n"])
 def test_leaving_is_immediate_and_leaves_nothing_behind(hub, start, leave):
-    hub.faults["GET", "model.safetensors"] = [Stalls(at=1_000_000)]
+    stall = Stalls(at=1_000_000)
+    hub.faults["GET", "model.safetensors"] = [stall]
     terminal = start()
-    assert hub_stalls(hub, terminal)
+    assert stall.reached.wait(PATIENCE)
     workers = terminal.children()
     terminal.type(leave)
     assert terminal.wait() == 0 and terminal.terminal_is_as_before()
