@@ -16,9 +16,12 @@ void Loader::start(const ModelChoice& choice) {
 }
 
 void Loader::run(const ModelChoice& choice) {
-  const auto progress = [this](uint64_t bytes, uint64_t total) { events_.post(BytesLoaded{bytes, total}); };
+  const auto progress = [this](uint64_t bytes, uint64_t total) {
+    events_.post(BytesLoaded{bytes, total});
+    return true;
+  };
   try {
-    const auto found = find_model_files(choice);
+    const auto found = find_model_files(choice, options_.base_model);
     events_.post(found);
     if (!found) return;
     const auto fits = check_memory(bytes_of(found->weights), memory_room(), options_.map);

@@ -19,12 +19,14 @@ namespace bitctl {
 struct OpenOptions {
   std::string engine;  // "native", "torch", "transformers"; empty: native, transformers where that cannot
   std::string device = "auto";
-  bool map = true;  // false: read the weights into memory
+  std::string base_model;  // what adapters go on; empty: what they name
+  bool map = true;         // false: read the weights into memory
   Duration lock_limit = std::chrono::seconds(30);
   int64_t max_context = 0;  // 0: the model's own
 };
 
-using LoadProgress = std::function<void(uint64_t bytes, uint64_t total)>;
+// False: nobody waits for it any more, and the opener is to give up.
+using LoadProgress = std::function<bool(uint64_t bytes, uint64_t total)>;
 
 // Opens the weights for answering. Called on the loader's thread; may take as long as it takes, and reports
 // its progress where it can.

@@ -25,9 +25,8 @@ std::string environment(const char* name) {
 
 Result<std::unique_ptr<Decoder>> open_fake(const ModelFiles&, const OpenOptions& options,
                                            const LoadProgress& progress) {
-  progress(21, 47);
   const std::string gate = environment("FAKE_GATE");
-  while (!gate.empty() && ::access(gate.c_str(), F_OK) != 0)
+  while (progress(21, 47) && !gate.empty() && ::access(gate.c_str(), F_OK) != 0)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   FakeDecoderSettings settings;
   settings.endless = !environment("FAKE_ENDLESS").empty();
