@@ -43,6 +43,10 @@ def write(checkpoints, model, tokenizer=None, extra=None):
 
 
 def _fill(folder, model, tokenizer, extra):
+    adapters = getattr(model, "peft_config", None)
+    if isinstance(adapters, dict) and adapters:  # the weights hold both, and the rest is about the base
+        next(iter(adapters.values())).save_pretrained(folder)
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
     for part in ("config", "generation_config"):
         config = getattr(model, part, None)
         if config is not None and hasattr(config, "save_pretrained"):

@@ -4,7 +4,7 @@
 reply a line goes out, matched by `id`; stdout and stderr stay free for what libraries have to say. The worker ends
 when the other end of the socket is gone.
 
-    {"id": 1, "op": "load", "folder": "…"}              -> {"id": 1, "template": …, "stop_ids": […], "generation": {…}}
+    {"id": 1, "op": "load", "folder": "…", "model": "…", "template": ""} -> {"id": 1, "template": …, "stop_ids": […], "generation": {…}}
     {"id": 2, "op": "encode", "messages": [{…}, …]}     -> {"id": 2, "ids": […]}
     {"id": 2, "op": "render", "messages": [{…}, …]}     -> {"id": 2, "text": "…", "tokens": 42}
     {"id": 2, "op": "template"}                         -> {"id": 2, "text": "…"}
@@ -34,6 +34,10 @@ else:
     MISSING = None
 
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 FIRST_PRIVATE_USE, LAST_PRIVATE_USE = 0xF0000, 0xFFFFD
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -119,7 +123,10 @@ class Swaps:
 class TextModel:
     """Everything about a model's text: its tokenizer, its template, its stop tokens."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, model=None, template=None):
+        """`folder` holds the tokenizer; `model`, where that is another one, the model's own configuration. `template`
+        is "chatml" or "none" in the place of the model's own."""
+        model = model or folder
         path = os.path.join(folder, "tokenizer.json")
         if not os.path.isfile(path):
             raise TextError(f"{path} is missing: save the tokenizer beside the model (tokenizer.save_pretrained)")
@@ -139,10 +146,10 @@ class TextModel:
         # What the model makes of a character that no vocabulary holds: any unknown text gives these ids too.
         self.unknown_ids = {token.id for token in self.tokenizer.model.tokenize("\U0010fffe")}
         self.newline_ids = self._ids("\n")
-        source, where = find_template(folder, config)
+        source, where = self._chosen_template(template) if template else find_template(folder, config)
         self.template = ChatTemplate(source, where, named) if source is not None else None
-        self.generation = read_json(folder, "generation_config.json")
-        self.stop_ids = self._stop_ids(read_json(folder, "config.json"), named)
+        self.generation = read_json(model, "generation_config.json")
+        self.stop_ids = self._stop_ids(read_json(model, "config.json"), named)
 
     def _id_of(self, token):
         return self.tokenizer.token_to_id(token) if token is not None else None
@@ -160,6 +167,15 @@ class TextModel:
         self.tokenizer.add_special_tokens(
             [tokenizers.AddedToken(text, special=True, normalized=False) for text in special if isinstance(text, str)]
         )
+
+    def _chosen_template(self, name):
+        if name == "none":
+            return None, None
+        for token in ("<|im_start|>", "<|im_end|>"):
+            if self._id_of(token) is None:  # the model would never end its answer
+                raise TextError(f"--template chatml: the tokenizer has no {token}; --template none does without")
+            self.special_ids.add(self._id_of(token))
+        return CHATML, "chatml"
 
     def _ids(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -206,7 +222,7 @@ class TextModel:
             return swaps, self.template.render(swapped, add_generation_prompt=True)
         # A model without a template goes on with the last prompt's text.
         if any(message["role"] == "system" for message in messages):
-            raise TextError("this model has no chat template, so it takes no system prompt")
+            raise TextError("without a chat template there is no system prompt; --template chatml gives one")
         return swaps, swapped[-1]["content"]
 
     def _is_control(self, id, text):
@@ -294,7 +310,7 @@ class Worker:
         return getattr(self, "op_" + request["op"])(request)
 
     def op_load(self, request):
-        self.model = model = TextModel(request["folder"])
+        self.model = model = TextModel(request["folder"], request.get("model"), request.get("template"))
         self.streams = {}
         wanted = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "max_new_tokens")
         generation = {key: model.generation[key] for key in wanted if model.generation.get(key) is not None}

@@ -1,8 +1,9 @@
 """The transformers engine: any causal language model that transformers knows, behind one socket.
 
-`bitctl chat` runs `python -m bitctl.transformers_engine FD CONFIG WEIGHTS…` as a child process. All are descriptors:
-the socket, config.json and the .safetensors files, which stay what they are whatever becomes of their names. One JSON
-line a request, one a reply:
+`bitctl chat` runs `python -m bitctl.transformers_engine socket=3 config=4 weights=5 …` as a child process. All are
+descriptors: config.json and the .safetensors files, of a LoRA adapter also adapter_config and adapter_weights (none,
+where they are among the weights). They stay what they are whatever becomes of their names. One JSON line a request,
+one a reply:
 
     {"op": "load", "mmap": true, "device": "auto", "max_context": 0}
         -> {"vocab_size": 320, "max_context": 2048, "device": "cpu", "dtype": "bfloat16"}
@@ -16,10 +17,15 @@ line"} and ends. No code of a model's folder is ever run, and nothing is read bu
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
 import sys
+
+
+PEFT_PREFIX = "base_model.model."
+ADAPTER_TENSOR = re.compile(r"\.(?:lora_[a-zA-Z_]+|modules_to_save)\.([^.]+)(?:\.|$)")
 
 
 class EngineError(Exception):
@@ -64,17 +70,28 @@ def read_tensors(fd, mmap):
         return safetensors.torch.load(file.read())
 
 
+def read_json(fd):
+    with open(fd, encoding="utf-8", closefd=False) as file:
+        return json.load(file)
+
+
 def read_config(fd):
     import transformers
 
-    with open(fd, encoding="utf-8", closefd=False) as file:
-        fields = json.load(file)
+    fields = read_json(fd)
     model_type = fields.get("model_type")
     if model_type not in transformers.CONFIG_MAPPING:
         known = f"transformers {transformers.__version__} does not know model_type {model_type!r}"
         hint = ", and code that comes with a model is never run" if "auto_map" in fields else ""
         raise EngineError(f"config.json: {known}{hint}")
     return transformers.AutoConfig.from_pretrained(f"/proc/self/fd/{fd}", local_files_only=True, trust_remote_code=False)
+
+
+def refuse(what, wrong):
+    """Raises, and names the first three, where anything is wrong."""
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise EngineError(f"{what}: {', '.join(wrong[:3])}{more}")
 
 
 def build_model(config, tensors):
@@ -93,12 +110,54 @@ def build_model(config, tensors):
         None, config=config, state_dict=tensors, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True
     )
     # transformers has filled these with random numbers.
-    wrong = [f"{name} is missing" for name in loaded["missing_keys"]]
-    wrong += [f"{name} is {list(ours)}, not {list(its)}" for name, ours, its in loaded["mismatched_keys"]]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise EngineError(f"the weights do not fit config.json: {', '.join(sorted(wrong)[:3])}{more}")
+    wrong = [f"{name} is missing" for name in sorted(loaded["missing_keys"])]
+    wrong += [f"{name} is {list(ours)}, not {list(its)}" for name, ours, its in sorted(loaded["mismatched_keys"])]
+    refuse("the weights do not fit config.json", wrong)
     return model
+
+
+def build_adapted(config, tensors, adapter_config, adapter_tensors):
+    """The base model with the adapter in place, not merged into its weights. Without `adapter_tensors` they are among
+    `tensors`, named as a PeftModel in training names them."""
+    try:
+        import peft
+    except ImportError as error:
+        raise EngineError(missing(error.name or "peft")) from None
+    lora = peft.PeftConfig.from_peft_type(**{**adapter_config, "inference_mode": True})
+    if lora.is_prompt_learning:
+        raise EngineError(f"adapter_config.json: peft_type {adapter_config.get('peft_type')} is no LoRA")
+    name = "default"
+    if adapter_tensors is None:
+        name, tensors, adapter_tensors = split_adapter(tensors)
+        lora.init_lora_weights = True  # what other ways do to the base has been done to it
+        adapted = peft.get_peft_model(build_model(config, tensors), lora, adapter_name=name)
+        ours = {key for key in adapted.state_dict() if ADAPTER_TENSOR.search(key)}
+        loaded = adapted.load_state_dict(adapter_tensors, strict=False)
+        missing_keys = ours - set(adapter_tensors)
+    else:
+        adapted = peft.get_peft_model(build_model(config, tensors), lora, adapter_name=name)
+        loaded = peft.set_peft_model_state_dict(adapted, adapter_tensors, adapter_name=name)
+        missing_keys = {key for key in loaded.missing_keys if ADAPTER_TENSOR.search(key)}
+    wrong = [f"{key} is missing" for key in sorted(missing_keys)]
+    wrong += [f"{key} has no place" for key in sorted(loaded.unexpected_keys)]
+    refuse("the adapter does not fit its base", wrong)
+    return adapted.get_base_model()
+
+
+def split_adapter(tensors):
+    """The adapter's name, the base's tensors under the names of the base, and the adapter's."""
+    names, base, adapter = set(), {}, {}
+    for key, tensor in tensors.items():
+        key = key.removeprefix(PEFT_PREFIX)
+        of_adapter = ADAPTER_TENSOR.search(key)
+        if of_adapter:
+            names.add(of_adapter[1])
+            adapter[PEFT_PREFIX + key] = tensor
+        else:
+            base[".".join(part for part in key.split(".") if part not in ("base_layer", "original_module"))] = tensor
+    if len(names) != 1:
+        raise EngineError(f"the weights hold {len(names)} adapters ({', '.join(sorted(names))}), not one")
+    return names.pop(), base, adapter
 
 
 class Model:
@@ -171,20 +230,32 @@ class Model:
 
 
 class Engine:
-    def __init__(self, config, weights):
-        self.config = config
-        self.weights = weights
+    def __init__(self, files):
+        """`files`: (name, descriptor) as the command line gives them."""
+        self.files = files
         self.model = None
+
+    def _named(self, name):
+        return [fd for its, fd in self.files if its == name]
+
+    def _tensors(self, name, mmap):
+        tensors = {}
+        for fd in self._named(name):
+            tensors.update(read_tensors(fd, mmap))
+        return tensors
 
     def op_load(self, request):
         import torch
 
         device = choose_device(torch, request["device"])
-        config = read_config(self.config)
-        tensors = {}
-        for fd in self.weights:
-            tensors.update(read_tensors(fd, request["mmap"]))
-        model = build_model(config, tensors)
+        [config] = map(read_config, self._named("config"))
+        tensors = self._tensors("weights", request["mmap"])
+        adapter_configs = list(map(read_json, self._named("adapter_config")))
+        if adapter_configs:
+            adapter_tensors = self._tensors("adapter_weights", request["mmap"]) or None
+            model = build_adapted(config, tensors, adapter_configs[0], adapter_tensors)
+        else:
+            model = build_model(config, tensors)
         self.model = Model(model, device, request["max_context"])
         dtype = str(model.dtype).removeprefix("torch.")
         return {
@@ -208,14 +279,17 @@ class Engine:
             return {"error": f"{type(error).__name__}: {one_line(error)}"}, b""
 
 
+def missing(package):
+    return f"the Python package {package} is missing: {sys.executable} -m pip install {package}"
+
+
 def missing_package():
     """What to do about a package that is not there; None where all are. Their imports take seconds."""
     for package in ("torch", "safetensors", "transformers"):
         try:
             __import__(package)
         except ImportError as error:
-            name = error.name or package
-            return f"the Python package {name} is missing: {sys.executable} -m pip install {name}"
+            return missing(error.name or package)
     return None
 
 
@@ -223,7 +297,8 @@ def main(argv):
     end_with_the_parent(0)
     # What goes to stderr is for last words.
     os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_OFFLINE="1")
-    with socket.socket(fileno=int(argv[1])) as peer, peer.makefile("r", encoding="utf-8", newline="\n") as lines:
+    files = [(name, int(fd)) for name, fd in (argument.split("=") for argument in argv[1:])]
+    with socket.socket(fileno=dict(files)["socket"]) as peer, peer.makefile("r", encoding="utf-8", newline="\n") as lines:
 
         def reply(answer, data=b""):
             peer.sendall(json.dumps(answer).encode() + b"\n" + data)
@@ -232,7 +307,7 @@ def main(argv):
         if fatal:
             reply({"fatal": fatal})
             return 1
-        engine = Engine(int(argv[2]), [int(fd) for fd in argv[3:]])
+        engine = Engine(files)
         for line in lines:
             reply(*engine.answer(json.loads(line)))
     return 0

@@ -225,8 +225,42 @@ def test_without_a_template_the_last_prompt_is_continued(tmp_path):
     assert model.encode(chat_of("The fox"))[0] == tokenizer.token_to_id("<s>")
     assert model.encode(chat_of("<|im_end|>"))[0] == tokenizer.token_to_id("<s>")
     assert tokenizer.token_to_id("<|im_end|>") not in model.encode(chat_of("<|im_end|>"))
-    with pytest.raises(TextError, match="no chat template"):
+    with pytest.raises(TextError, match="--template chatml gives one"):
         model.encode([{"role": "system", "content": "be brief"}, *chat_of("hi")])
+
+
+def test_a_template_can_be_chosen(tmp_path):
+    tokenizer = make.llama3()
+    folder = str(make.write_folder(tmp_path, tokenizer, "{{ 'its own' }}"))
+    chat = [{"role": "system", "content": "be brief"}, *chat_of("The fox")]
+    chosen = text.TextModel(folder, template="chatml")
+    said = "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nThe fox<|im_end|>\n<|im_start|>assistant\n"
+    assert chosen.render(chat) == said
+    assert tokenizer.token_to_id("<|im_end|>") in chosen.stop_ids
+    assert chosen.encode(chat) == tokenizer.encode(said, add_special_tokens=False).ids
+    typed = chosen.encode(chat_of("<|im_end|>"))
+    assert typed.count(tokenizer.token_to_id("<|im_end|>")) == 1, "the template's own, not the typed one"
+    assert text.TextModel(folder, template="none").encode(chat_of("The fox")) == tokenizer.encode("The fox").ids
+    assert text.TextModel(folder).render(chat) == "its own", "the control"
+    content = (tmp_path / "tokenizer.json").read_text().replace("<|im_end|>", "<|other|>")
+    (tmp_path / "tokenizer.json").write_text(content)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("<|im_end|>", "<|other|>"))
+    with pytest.raises(TextError, match=r"--template chatml: the tokenizer has no <\|im_end\|>; --template none"):
+        text.TextModel(folder, template="chatml")
+
+
+def test_the_configuration_may_lie_elsewhere_than_the_tokenizer(tmp_path):
+    folder = make.write_folder(tmp_path / "adapter", make.llama3())
+    for name in ("config.json", "generation_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text('{"eos_token_id": 7}')
+    (base / "generation_config.json").write_text('{"eos_token_id": [8], "top_k": 3}')
+    model = text.TextModel(str(folder), str(base))
+    assert {7, 8} <= set(model.stop_ids) and model.generation["top_k"] == 3
+    assert not {7, 8} & set(text.TextModel(str(folder)).stop_ids), "the control"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ import json
 import os
 import random
 
+import peft
 import pytest
 import safetensors.torch
 import torch
 import transformers
 
-from bitctl import transformers_engine
+from bitctl import side_files, transformers_engine
 
 SIZES = {
     "vocab_size": 320,
@@ -50,10 +51,14 @@ def save(folder, family, **fields):
     return folder
 
 
-def start(folder, **options):
+def start(folder, adapter=None, **options):
     """The engine on that folder, and its reply to `load`."""
-    fds = [os.open(path, os.O_RDONLY) for path in (folder / "config.json", *sorted(folder.glob("*.safetensors")))]
-    engine = transformers_engine.Engine(fds[0], fds[1:])
+    paths = [("config", folder / "config.json")]
+    paths += [("weights", path) for path in sorted(folder.glob("model*.safetensors"))]
+    if adapter is not None:
+        paths.append(("adapter_config", adapter / "adapter_config.json"))
+        paths += [("adapter_weights", path) for path in adapter.glob("adapter_model.safetensors")]
+    engine = transformers_engine.Engine([(name, os.open(path, os.O_RDONLY)) for name, path in paths])
     reply, data = engine.answer({"op": "load", "mmap": True, "device": "cpu", "max_context": 0, **options})
     assert data == b""
     return engine, reply
@@ -163,3 +168,67 @@ def test_what_cannot_be_computed_leaves_the_rest_alone(tmp_path):
     reply, _ = engine.answer({"op": "forward", "ids": [320], "position": 3})
     assert "error" in reply
     assert torch.equal(forward(engine, [1, 2, 3], 0), before)
+
+
+@pytest.fixture
+def adapted(tmp_path):
+    """A tiny Llama in tmp_path/base, and a peft model on it whose adapter changes what it says."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(save(tmp_path / "base", "Llama"), dtype="auto")
+    lora = peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], modules_to_save=["norm"], task_type="CAUSAL_LM")
+    made = peft.get_peft_model(model, lora).eval()
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if "lora_B" in name or "modules_to_save" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    return made
+
+
+IDS = [5, 1, 200, 7, 9]
+
+
+def test_an_adapter_answers_as_peft_has_it(adapted, tmp_path):
+    adapted.save_pretrained(tmp_path / "adapter")
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    alone = without_cache(base, IDS)
+    theirs = without_cache(peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval(), IDS)
+    engine, _ = start(tmp_path / "base", tmp_path / "adapter")
+    assert_same_logits(forward(engine, IDS, 0), theirs)
+    assert_same_logits(forward(engine, [*IDS[:4], 9], 4), theirs)
+    with pytest.raises(AssertionError):  # the control: it says something else
+        assert_same_logits(alone, theirs)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_training_that_saves_base_and_adapter_answers_as_it_stands(adapted, tmp_path, wrapped):
+    model = adapted if wrapped else adapted.get_base_model()  # as transformers' own add_adapter() leaves it
+    if not wrapped:
+        model.peft_config = adapted.peft_config
+    side = side_files.write(str(tmp_path / "checkpoints"), model)
+    step = tmp_path / "checkpoints" / ".side" / side
+    safetensors.torch.save_file({k: v.clone() for k, v in model.state_dict().items()}, step / "model.safetensors")
+    assert json.loads((step / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    engine, _ = start(step, step)
+    assert_same_logits(forward(engine, IDS, 0), without_cache(adapted, IDS))
+
+
+def test_what_is_wrong_with_an_adapter_is_one_line(adapted, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapted.save_pretrained(adapter)
+    path = adapter / "adapter_model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    name = next(key for key in tensors if "lora_B" in key)
+
+    def error():
+        _, reply = start(tmp_path / "base", adapter)
+        return reply.get("error", "none")
+
+    assert error() == "none", "the control"
+    safetensors.torch.save_file({k: v for k, v in tensors.items() if k != name}, path)
+    assert error() == f"the adapter does not fit its base: {name.replace('.weight', '.default.weight')} is missing"
+    safetensors.torch.save_file({**tensors, "base_model.model.model.layers.7.lora_B.weight": torch.ones(1)}, path)
+    assert "layers.7" in error() and "has no place" in error()
+    path.unlink()
+    assert error() == "the weights hold 0 adapters (), not one"
+    config = {"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 3}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert error() == "adapter_config.json: peft_type PROMPT_TUNING is no LoRA"

@@ -29,7 +29,7 @@ void Loader::run(const ModelChoice& choice) {
     return !stop_;
   };
   try {
-    const auto found = find_model_files(choice);
+    const auto found = find_model_files(choice, options_.base_model);
     if (!found && found.error().kind == ErrorKind::not_found)
       if (const auto name = name_on_hub(choice)) return events_.post(OnlyOnHub{*name, found.error().message});
     events_.post(found);

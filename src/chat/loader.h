@@ -20,7 +20,8 @@ namespace bitctl {
 struct OpenOptions {
   std::string engine;  // "native", "torch", "transformers"; empty: native, transformers where that cannot
   std::string device = "auto";
-  bool map = true;  // false: read the weights into memory
+  std::string base_model;  // what adapters go on; empty: what they name
+  bool map = true;         // false: read the weights into memory
   Duration lock_limit = std::chrono::seconds(30);
   int64_t max_context = 0;  // 0: the model's own
   std::string kv;           // how keys and values are kept; empty: as the weights are

@@ -23,7 +23,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kEnding = ".safetensors";
+constexpr std::string_view kAdapterConfig = "adapter_config.json";
+constexpr std::string_view kAdapterFile = "adapter_model.safetensors";
 constexpr size_t kMaxIndexBytes = size_t{256} << 20;
+constexpr size_t kMaxAdapterConfigBytes = size_t{1} << 20;
 
 bool is_file(const fs::path& path) {
   std::error_code error;
@@ -35,9 +38,11 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, error);
 }
 
-bool holds_model(const fs::path& folder) {
+bool holds_weights(const fs::path& folder) {
   return is_file(folder / kModelFile) || is_file(folder / kModelIndex);
 }
+
+bool holds_model(const fs::path& folder) { return holds_weights(folder) || is_file(folder / kAdapterConfig); }
 
 // Newest first. One whose model is being removed, or was never written, is none.
 std::vector<StepFolder> steps_of(const fs::path& run) {
@@ -83,13 +88,15 @@ Result<std::vector<std::string>> parts_in(const fs::path& folder) {
 }
 
 Result<ModelFiles> in_folder(const fs::path& folder, const std::string& name) {
+  const std::string adapter = is_file(folder / kAdapterConfig) ? folder.string() : "";
   const fs::path weights = folder / kModelFile;
-  if (is_file(weights)) return ModelFiles{name, {weights.string()}, folder.string()};
+  if (is_file(weights)) return ModelFiles{name, {weights.string()}, folder.string(), {}, adapter};
   if (is_file(folder / kModelIndex)) {
     auto parts = parts_in(folder);
     if (!parts) return forward(std::move(parts));
-    return ModelFiles{name, std::move(*parts), folder.string()};
+    return ModelFiles{name, std::move(*parts), folder.string(), {}, adapter};
   }
+  if (!adapter.empty()) return ModelFiles{name, {}, folder.string(), {}, adapter};
   return fail(
       ErrorKind::not_found,
       fmt::format("{}: no model.safetensors, no model/ and no checkpoint in this folder", folder.string()));
@@ -152,7 +159,7 @@ Result<ModelFiles> in_hub_cache(const std::string& name, const std::string& mode
   auto files = in_folder(*snapshot, name);
   std::string missing = files ? "" : files.error().message;
   for (const char* file : {"config.json", "tokenizer.json"})
-    if (missing.empty() && !is_file(fs::path(*snapshot) / file))
+    if (missing.empty() && files->adapter.empty() && !is_file(fs::path(*snapshot) / file))
       missing = fmt::format("{}/{}: no such file", *snapshot, file);
   if (missing.empty()) return files;
   return fail(ErrorKind::not_found,
@@ -184,7 +191,7 @@ Result<ModelFiles> in_file(const fs::path& file) {
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
   // One part stands for all of them.
   const std::string name = file.filename();
-  if (is_model_file(name) && name != kModelFile && is_file(folder / kModelIndex))
+  if ((is_model_file(name) && name != kModelFile && is_file(folder / kModelIndex)) || name == kAdapterFile)
     return in_folder(folder, name_of(folder));
   return ModelFiles{name_of(file), {file.string()}, folder.string()};
 }
@@ -202,12 +209,52 @@ Result<ModelFiles> find(const ModelChoice& choice) {
   return without_step(is_file(given) ? in_file(given) : by_name(choice), choice);
 }
 
+Result<std::string> base_named_by(const fs::path& adapter) {
+  const std::string path = adapter / kAdapterConfig;
+  const auto text = read_small_file(path, kMaxAdapterConfigBytes, Links::follow);
+  if (!text) return tl::unexpected(text.error());
+  const auto json = parse_strict_json(*text);
+  if (!json)
+    return fail(ErrorKind::damaged,
+                fmt::format("{}: byte {}: {}", path, json.error().byte, json.error().reason));
+  const std::string name = json->is_object() ? get_text(*json, "base_model_name_or_path") : "";
+  if (name.empty())
+    return fail(ErrorKind::not_found, path + ": names no base model; give it by --base-model");
+  return name;
+}
+
+// The adapter `found` with the files of its base.
+Result<ModelFiles> on_its_base(ModelFiles found, const std::string& base_model) {
+  const fs::path adapter = found.adapter;
+  if (!is_file(adapter / kAdapterFile)) {
+    if (!found.weights.empty()) return found;  // saved by a training that holds both
+    return fail(ErrorKind::not_found, fmt::format("{}/{}: no such file; save the adapter with safetensors",
+                                                  found.adapter, kAdapterFile));
+  }
+  if (!found.weights.empty() && base_model.empty()) return found;  // a whole model with an adapter beside it
+  const auto name = base_model.empty() ? base_named_by(adapter) : Result<std::string>(base_model);
+  if (!name) return tl::unexpected(name.error());
+  auto base = find({.path = *name});
+  if (!base || !base->adapter.empty())
+    return fail(ErrorKind::not_found, fmt::format("the base model of {} is not here: {}{}", found.name,
+                                                  base ? *name + ": an adapter itself" : base.error().message,
+                                                  base_model.empty() ? "; give it by --base-model" : ""));
+  found.weights = std::move(base->weights);
+  found.folder = std::move(base->folder);
+  return found;
+}
+
 }  // namespace
 
-Result<ModelFiles> find_model_files(const ModelChoice& choice) {
+std::string ModelFiles::text_folder() const {
+  return !adapter.empty() && is_file(fs::path(adapter) / "tokenizer.json") ? adapter : folder;
+}
+
+Result<ModelFiles> find_model_files(const ModelChoice& choice, const std::string& base_model) {
   auto found = find(choice);
   if (found && found->folder == choice.other_than)
     return fail(ErrorKind::invalid, found->name + " is the newest already");
+  if (found && !found->adapter.empty()) return on_its_base(std::move(*found), base_model);
   return found;
 }
 

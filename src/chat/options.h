@@ -25,6 +25,7 @@ struct ChatOptions {
   std::optional<std::string> prompt;  // -p: one answer, then the end
   ChatInput input = ChatInput::prompt;
   std::string system;
+  std::string chat_template;  // "chatml", "none"; empty: the model's own
   SamplingChoices sampling;
   std::optional<uint64_t> seed;  // not given: another one each time
   WhenFull when_full = WhenFull::drop;

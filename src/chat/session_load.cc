@@ -78,9 +78,13 @@ void ChatSession::start_worker() {
 void ChatSession::load_text() {
   text_ready_ = false;
   if (!worker_.running()) return;
-  worker_.ask({{"op", "load"}, {"folder", files_->folder}}, [this, load = ++text_loads_](Result<Json> reply) {
-    if (load == text_loads_) on_text_loaded(std::move(reply));
-  });
+  worker_.ask({{"op", "load"},
+               {"folder", files_->text_folder()},
+               {"model", files_->folder},
+               {"template", options_.chat_template}},
+              [this, load = ++text_loads_](Result<Json> reply) {
+                if (load == text_loads_) on_text_loaded(std::move(reply));
+              });
 }
 
 void ChatSession::on_loader_event(LoaderEvent event) {
@@ -179,8 +183,10 @@ void ChatSession::on_text_loaded(Result<Json> reply) {
   sampling_.use_model(reply->value("generation", Json::object()));
   stop_ids_ = token_ids(*reply, "stop_ids");
   template_ = get_text(*reply, "template");
-  if (template_.empty())
-    view_.warning("⚠ This model has no chat template: each prompt is continued as plain text");
+  if (template_.empty() && options_.chat_template.empty())
+    view_.warning(
+        "⚠ This model has no chat template: each prompt is continued as plain text (--template chatml or "
+        "none)");
   advance({event::TextReady{}});
 }
 

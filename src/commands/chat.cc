@@ -75,6 +75,9 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
           "Messages as JSON lines on standard input, events as JSON lines on standard output")
       ->excludes("--prompt", "--lines");
   chat->add_option("--system", options->system, "System prompt");
+  chat->add_option("--template", options->chat_template,
+                   "chatml, or none: each prompt is continued as plain text. The model's own where left out")
+      ->check(CLI::IsMember({"chatml", "none"}));
   add_sampling_options(*chat, *options);
   chat->add_option(
       "--seed", options->seed,
@@ -113,6 +116,8 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
           "native; torch: the reference, for Llama-like models; transformers: any architecture that it "
           "knows, slower. native where left out, and transformers where that cannot")
       ->check(CLI::IsMember({"native", "torch", "transformers"}));
+  chat->add_option("--base-model", options->open.base_model,
+                   "What a LoRA adapter goes on, named like a model; else its adapter_config.json says it");
   chat->add_option("--device", options->open.device, "auto, cpu or cuda:N, which transformers takes")
       ->capture_default_str();
   chat->add_option(

@@ -24,6 +24,7 @@ constexpr uint64_t kPiece = uint64_t{64} << 20;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 
 constexpr const char* kTransformers = "transformers";
+constexpr const char* kIsAdapter = "it is a LoRA adapter on its base";
 
 // What was opened of a model, each file once and as long as the names stood for one model.
 struct OpenedModel {
@@ -54,20 +55,27 @@ Result<std::unique_ptr<EngineProcess>> start_transformers(const ModelFiles& file
   std::error_code gone;  // a folder that was removed has no path; the engine does without
   auto command = worker_command("bitctl.transformers_engine", std::filesystem::current_path(gone).string());
   if (!command) return forward(std::move(command));
-  std::vector<std::string> paths{files.folder + "/config.json"};
-  paths.insert(paths.end(), files.weights.begin(), files.weights.end());
+  std::vector<std::pair<std::string, std::string>> paths{{"config", files.folder + "/config.json"}};
+  for (const std::string& path : files.weights) paths.emplace_back("weights", path);
+  if (!files.adapter.empty()) {
+    paths.emplace_back("adapter_config", files.adapter + "/adapter_config.json");
+    const std::string weights = files.adapter + "/adapter_model.safetensors";
+    if (::access(weights.c_str(), F_OK) == 0) paths.emplace_back("adapter_weights", weights);
+  }
   std::vector<Fd> opened;
-  std::vector<int> fds;
-  for (const std::string& path : paths) {
+  std::vector<EngineProcess::File> passed;
+  for (const auto& [name, path] : paths) {
     opened.emplace_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (!opened.back()) return fail_errno(path);
-    fds.push_back(opened.back().get());
+    passed.push_back({name, opened.back().get()});
   }
-  return EngineProcess::start(std::move(*command), fds);
+  return EngineProcess::start(std::move(*command), passed);
 }
 
 // Why the native engine cannot take this model, and another one may; else empty.
-std::string beyond_native(const std::string& config_json, const OpenOptions& options) {
+std::string beyond_native(const ModelFiles& files, const std::string& config_json,
+                          const OpenOptions& options) {
+  if (!files.adapter.empty()) return kIsAdapter;
   if (options.device != "auto" && options.device != "cpu")
     return fmt::format("--device {}: the native engine computes on the CPU", options.device);
   const auto fields = parse_strict_json(config_json);
@@ -85,8 +93,11 @@ Result<OpenedModel> open_files(const ModelFiles& files, const OpenOptions& optio
   if (!config)
     return fail(config.error().kind,
                 config.error().message + "; the model's config.json belongs beside its weights");
-  const std::string reason = options.engine.empty() ? beyond_native(*config, options) : "";
+  const std::string reason = options.engine.empty() ? beyond_native(files, *config, options) : "";
   const bool by_transformers = options.engine == kTransformers || !reason.empty();
+  if (!files.adapter.empty() && !by_transformers)
+    return fail(ErrorKind::invalid, fmt::format("{}, which --engine {} does not take; transformers does",
+                                                kIsAdapter, options.engine));
   file.map = options.map || by_transformers;  // which reads them itself
   auto weights = open_weights(files, file);
   if (!weights) return forward(std::move(weights));
@@ -141,12 +152,12 @@ Result<std::unique_ptr<Decoder>> open_transformers(OpenedModel opened, const Ope
   if (Status populated = populate(opened.weights, progress); !populated) return forward(std::move(populated));
   const bool mapped = std::all_of(opened.weights.begin(), opened.weights.end(),
                                   [](const auto& file) { return file->mapped(); });
+  uint64_t bytes = 0;
+  for (const auto& file : opened.weights) bytes += file->file_bytes();
   TransformersOptions how{options.map && mapped, options.device, options.max_context};
   const std::string& reason = opened.beyond_native;
   if (!reason.empty())
     how.remark = fmt::format("⚠ {}: transformers answers, slower than the native engine", reason);
-  uint64_t bytes = 0;
-  for (const auto& file : opened.weights) bytes += file->file_bytes();
   auto decoder =
       open_transformers_decoder(std::move(opened.engine), how, [&] { return progress(bytes, bytes); });
   if (!decoder && !reason.empty())

@@ -45,7 +45,7 @@ ssize_t read_some(int fd, std::string& into) {
 }  // namespace
 
 Result<std::unique_ptr<EngineProcess>> EngineProcess::start(WorkerCommand command,
-                                                            const std::vector<int>& files) {
+                                                            const std::vector<File>& files) {
   std::array<int, 2> sockets{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) != 0)
     return fail_errno("socketpair");
@@ -53,10 +53,13 @@ Result<std::unique_ptr<EngineProcess>> EngineProcess::start(WorkerCommand comman
   auto output = open_pipe(), lifeline = open_pipe();
   if (!output) return forward(std::move(output));
   if (!lifeline) return forward(std::move(lifeline));
-  WorkerFds fds{lifeline->reader.get(), output->writer.get(), {theirs.get()}};
-  fds.passed.insert(fds.passed.end(), files.begin(), files.end());
-  for (size_t i = 0; i < fds.passed.size(); ++i)
-    command.argv.push_back(std::to_string(kFirstWorkerFd + static_cast<int>(i)));
+  WorkerFds fds{lifeline->reader.get(), output->writer.get(), {}};
+  const auto pass = [&](const std::string& name, int fd) {
+    command.argv.push_back(fmt::format("{}={}", name, kFirstWorkerFd + static_cast<int>(fds.passed.size())));
+    fds.passed.push_back(fd);
+  };
+  pass("socket", theirs.get());
+  for (const File& file : files) pass(file.name, file.fd);
   const auto pid = spawn_worker(command, fds);
   if (!pid) return tl::unexpected(pid.error());
   std::unique_ptr<EngineProcess> engine(new EngineProcess);

@@ -20,9 +20,14 @@ class EngineProcess {
   // Asked some ten times a second while a reply is waited for; false ends the process.
   using GoOn = std::function<bool()>;
 
-  // The numbers of the socket and of `files`, which the child gets, are added to the command line. Does not
-  // wait for the child. It ends when this object does, or this process, however that happens.
-  static Result<std::unique_ptr<EngineProcess>> start(WorkerCommand command, const std::vector<int>& files);
+  struct File {
+    std::string name;  // its role, for the child
+    int fd = -1;
+  };
+
+  // "socket=3" and "name=N" of each file, which the child gets, are added to the command line. Does not wait
+  // for the child. It ends when this object does, or this process, however that happens.
+  static Result<std::unique_ptr<EngineProcess>> start(WorkerCommand command, const std::vector<File>& files);
   ~EngineProcess() { end(); }
   EngineProcess(const EngineProcess&) = delete;
 

@@ -200,6 +200,20 @@ def test_the_death_of_the_text_worker_is_an_event(ready):
     leave(chat)
 
 
+def test_the_text_worker_dies_while_the_weights_load(start, tmp_path):
+    chat = start(FAKE_GATE=str(tmp_path / "gate"))
+    chat.expect("⏳ Loading ")
+    [worker] = chat.children()
+    os.kill(worker, signal.SIGKILL)
+    chat.expect("✗ Failed: the text worker ended (SIGKILL)")
+    chat.send("/retry")
+    (tmp_path / "gate").touch()
+    chat.expect("✓ tiny ready")
+    chat.send("hello")
+    chat.expect("You said: hello")
+    leave(chat)
+
+
 def test_a_decoder_that_died_is_opened_anew_by_retry(ready):
     chat = ready()
     chat.send("die now")
@@ -459,6 +473,15 @@ def test_a_model_without_a_template_warns_and_continues_text(start, tmp_path):
     chat = start(path=tmp_path / "base")
     chat.expect("⚠ This model has no chat template")
     chat.expect("✓ base ready")
+    leave(chat)
+    chat = start("--template", "none", path=tmp_path / "base")
+    chat.expect("✓ base ready")
+    assert b"no chat template" not in chat.output, "it is what was asked for"
+    leave(chat)
+    chat = start("--template", "chatml", path=tmp_path / "base")
+    chat.expect("✓ base ready")
+    chat.send("hello")
+    chat.expect("You said: hello")
     leave(chat)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import peft
 import pytest
 import torch
 import transformers
@@ -32,11 +33,11 @@ def model(tmp_path_factory):
     return folder
 
 
-def greedy(model, messages, new):
+def greedy(model, messages, new, loaded=None):
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     prompt = torch.tensor([ids])
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+    loaded = loaded or transformers.AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
     tokens = loaded.generate(
         prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=new, eos_token_id=END_OF_TURN
     )
@@ -156,3 +157,29 @@ def test_a_missing_package_is_one_line_with_its_remedy(bitctl, model, tmp_path):
         last = done.stderr.splitlines()[-1]
         assert last.endswith(f"the Python package torch is missing: {sys.executable} -m pip install torch"), done.stderr
         assert ("nor can transformers" in last) == (not options)
+
+
+def test_a_run_that_trained_an_adapter_answers_on_its_base(bitctl, model, tmp_path):
+    """Its tokenizer is the base's; --base-model where the base has moved."""
+    base = transformers.AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    adapted = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")).eval()
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(torch.randn_like(parameter))
+    run = tmp_path / "run"
+    adapted.save_pretrained(run / "model")
+    (run / "run.json").write_text("{}")
+    config = run / "model" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(model), str(tmp_path / "moved")))
+    done = chat_of(bitctl, run, "--max-new-tokens", "12")
+    assert done.returncode == 1
+    assert f"the base model of run is not here: {tmp_path}/moved: no such" in done.stderr
+    assert done.stderr.rstrip().endswith("; give it by --base-model")
+    done = chat_of(bitctl, run, "--engine", "native", "--base-model", model)
+    assert "it is a LoRA adapter on its base, which --engine native does not take" in done.stderr
+    done = chat_of(bitctl, run, "--base-model", model, "--max-new-tokens", "12")
+    assert done.returncode == 0, done.stderr
+    prompt = [{"role": "user", "content": "x"}]
+    assert done.stdout == greedy(model, prompt, 12, adapted) + "\n" != greedy(model, prompt, 12) + "\n"
+    assert "⚠ it is a LoRA adapter on its base: transformers answers" in done.stderr

@@ -27,7 +27,7 @@ Result<std::unique_ptr<Decoder>> open_fake(const ModelFiles&, const OpenOptions&
                                            const LoadProgress& progress) {
   const std::string gate = environment("FAKE_GATE");
   while (progress(21, 47) && !gate.empty() && ::access(gate.c_str(), F_OK) != 0)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   FakeDecoderSettings settings;
   settings.endless = !environment("FAKE_ENDLESS").empty();
   settings.per_token = std::chrono::milliseconds(std::atoi(environment("FAKE_TOKEN_MS").c_str()));

@@ -111,5 +111,60 @@ TEST_F(ModelFilesTest, AnIndexThatIsNoneIsRefused) {
         << place;
 }
 
+// An adapter, its base's name as adapter_config.json has it.
+void write_adapter(TemporaryFolder& folder, const std::string& name, const std::string& base) {
+  folder.write(name + "/adapter_config.json", "{\"base_model_name_or_path\": " + base + "}");
+  folder.write(name + "/adapter_model.safetensors", "");
+}
+
+TEST_F(ModelFilesTest, AnAdapterGoesOnTheBaseThatItNames) {
+  const std::string base = folder_.write("base/model.safetensors", "");
+  write_adapter(folder_, "mine", fmt::format("\"{}\"", folder_ / "base"));
+  for (const char* given : {"mine", "mine/adapter_model.safetensors"}) {
+    const ModelFiles files = find(folder_ / given);
+    EXPECT_EQ(files.name, "mine");
+    EXPECT_THAT(files.weights, ElementsAre(base));
+    EXPECT_EQ(files.folder, folder_ / "base");
+    EXPECT_EQ(files.adapter, folder_ / "mine");
+    EXPECT_EQ(files.text_folder(), folder_ / "base");
+  }
+  folder_.write("mine/tokenizer.json", "");
+  EXPECT_EQ(find(folder_ / "mine").text_folder(), folder_ / "mine");
+  EXPECT_EQ(find(folder_ / "base").adapter, "") << "the control";
+}
+
+TEST_F(ModelFilesTest, AnAdapterOfARunIsItsModel) {
+  folder_.write("base/model.safetensors", "");
+  write_adapter(folder_, "run/model", fmt::format("\"{}\"", folder_ / "base"));
+  EXPECT_EQ(find(folder_ / "run").adapter, folder_ / "run/model");
+  EXPECT_EQ(find(folder_ / "run").run, folder_ / "run");
+}
+
+TEST_F(ModelFilesTest, AnAdapterWithoutItsBaseSaysWhatHelps) {
+  folder_.write("base/model.safetensors", "");
+  write_adapter(folder_, "unnamed", "null");
+  EXPECT_EQ(find(folder_ / "unnamed").name,
+            folder_ / "unnamed/adapter_config.json: names no base model; give it by --base-model");
+  write_adapter(folder_, "gone", "\"/no/such/base\"");
+  EXPECT_EQ(find(folder_ / "gone").name,
+            "the base model of gone is not here: /no/such/base: no such file, folder or run; give it by "
+            "--base-model");
+  const auto given = find_model_files({.path = folder_ / "gone"}, folder_ / "base");
+  ASSERT_TRUE(given) << given.error().message;
+  EXPECT_EQ(given->folder, folder_ / "base");
+  EXPECT_THAT(find_model_files({.path = folder_ / "gone"}, folder_ / "unnamed").error().message,
+              HasSubstr("an adapter itself"));
+  folder_.write("pickled/adapter_config.json", "{}");
+  EXPECT_THAT(find(folder_ / "pickled").name, HasSubstr("adapter_model.safetensors: no such file"));
+}
+
+TEST_F(ModelFilesTest, ATrainingsStepHoldsBaseAndAdapter) {
+  const std::string weights = folder_.write("run/checkpoints/step-000000090/model.safetensors", "");
+  folder_.write("run/checkpoints/step-000000090/adapter_config.json", "{}");
+  const ModelFiles files = find(folder_ / "run");
+  EXPECT_THAT(files.weights, ElementsAre(weights));
+  EXPECT_EQ(files.adapter, files.folder);
+}
+
 }  // namespace
 }  // namespace bitctl

@@ -17,7 +17,8 @@ namespace {
 using testing::HasSubstr;
 
 // An engine that is a shell script; its socket is descriptor 3.
-std::unique_ptr<EngineProcess> script(const std::string& text, const std::vector<int>& files = {}) {
+std::unique_ptr<EngineProcess> script(const std::string& text,
+                                      const std::vector<EngineProcess::File>& files = {}) {
   auto engine = EngineProcess::start({{"/bin/sh", "-c", text, "sh"}, {"PATH=/usr/bin:/bin"}}, files);
   return engine ? std::move(*engine) : nullptr;
 }
@@ -105,10 +106,10 @@ TEST(EngineProcess, HasItsFilesAndNothingElse) {
   const auto engine = script(
       "read a <&3; read said <&4; printf '{\"text\":\"%s %s %s\"}\\n' \"$said\" \"$*\" \"$(ls /proc/$$/fd | "
       "tr '\\n' ' ')\" >&3; read b <&3",
-      {file.get()});
+      {{"weights", file.get()}});
   const auto reply = engine->ask({{"op", "load"}});
   ASSERT_TRUE(reply) << reply.error().message;
-  EXPECT_EQ(reply->at("text"), "hello 3 4 0 1 2 3 4 5 ") << "5 is what the shell hears ls by";
+  EXPECT_EQ(reply->at("text"), "hello socket=3 weights=4 0 1 2 3 4 5 ") << "5 is what the shell hears ls by";
   ::close(open_here[0]);
   ::close(open_here[1]);
 }
