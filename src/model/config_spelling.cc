@@ -62,7 +62,7 @@ SpelledConfig bit_llama(Json config) {
        {"n_kv_heads", "num_key_value_heads"},
        {"intermediate_dim", "intermediate_size"}}};
   for (const auto& [own, theirs] : kAliases)
-    if (const auto at = fields.find(own); at != fields.end() && !fields.contains(theirs))
+    if (const auto at = fields.find(own); at != fields.end() && !at->is_null() && !fields.contains(theirs))
       fields[theirs] = Json(*at);
   // What it is where config.json does not say it; of these, the first two cannot be said.
   fields["rms_norm_eps"] = 1e-5;

@@ -244,7 +244,7 @@ TEST(ModelConfig, OfGemma3sTextPartOnlyDifferencesAreWritten) {
 TEST(ModelConfig, BitLlamasOwnSpelling) {
   const auto of = [](const char* json) { return parse_model_config(json); };
   const auto config = of(R"({"arch": "llama", "vocab_size": 40, "hidden_dim": 16, "n_layers": 2, "n_heads": 4,
-      "n_kv_heads": 2, "inner_lr": 0.0, "n_gpu_layers": null, "rope_theta": 500000.0})");
+      "n_kv_heads": 2, "intermediate_dim": null, "inner_lr": 0.0, "n_gpu_layers": null, "rope_theta": 500000.0})");
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_EQ(config->names, TensorNames::bit_llama);
   EXPECT_EQ(config->quantization, Quantization::signs_at_load);
@@ -325,7 +325,10 @@ TEST(ModelConfig, AnyValueInAnyFieldOfAnyFamily) {
                         "attn_logit_softcapping",
                         "quantization_config",
                         "architectures",
-                        "model_type"};
+                        "model_type",
+                        "text_config",
+                        "arch",
+                        "hidden_dim"};
   std::vector<Json> values{nullptr,
                            true,
                            0,
@@ -345,8 +348,8 @@ TEST(ModelConfig, AnyValueInAnyFieldOfAnyFamily) {
                                  "format": "int-quantized", "config_groups": [1]})"})
     values.push_back(Json::parse(nested));
   int good = 0, bad = 0;
-  for (const char* family :
-       {"bitnet", "gemma2", "gemma3_text", "gpt2", "llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3"}) {
+  for (const char* family : {"bit_llama", "bitnet", "gemma2", "gemma3", "gemma3_text", "gpt2", "llama",
+                             "mistral", "phi3", "qwen2", "qwen3", "smollm3"}) {
     for (const char* key : keys) {
       for (const Json& other : values) {
         Json config = base;
