@@ -61,6 +61,7 @@ TEST_F(TransferRateTest, AStallIsSaidAndPromisesNothing) {
   EXPECT_TRUE(rate.bytes_per_second(now)) << "only slower";
   now += seconds(3);
   rate.saw(now, bytes);  // the same
+  EXPECT_EQ(rate.bytes_per_second(now), std::nullopt);
   EXPECT_EQ(text(), "[==>       ] 20% (0.2GB / 1.0GB), stalled for 7s");
   comes(40, seconds(30));
   EXPECT_EQ(rate.stalled(now), std::nullopt);
