@@ -175,7 +175,12 @@ void ChatSession::on_worker_death(const std::string& reason) {
 bool ChatSession::retry() {
   if (!state_.is<Bootstrap::Failed>() && !state_.is<Bootstrap::NotAvailable>()) return false;
   advance({event::Retry{}});
-  if (!text_ready_) start_worker();  // one that still computes may do so for ever
+  if (!text_ready_) {
+    // A turn that waits for the old worker would do so for ever.
+    if (turn_ && (!turn_->generating || turn_->end))
+      end_turn({.job = turn_->id, .reason = StopReason::error, .error = "the text worker was started anew"});
+    start_worker();  // one that still computes may do so for ever
+  }
   if (!loading_ && !weights_ready_) {
     loading_ = true;
     files_.reset();
