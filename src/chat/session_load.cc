@@ -207,7 +207,12 @@ bool ChatSession::retry() {
   }
   if (!state_.is<Bootstrap::Failed>() && !state_.is<Bootstrap::NotAvailable>()) return false;
   advance({event::Retry{}});
-  if (!text_ready_) start_worker();  // one that still computes may do so for ever
+  if (!text_ready_) {
+    // A turn that waits for the old worker would do so for ever.
+    if (turn_ && (!turn_->generating || turn_->end))
+      end_turn({.job = turn_->id, .reason = StopReason::error, .error = "the text worker was started anew"});
+    start_worker();  // one that still computes may do so for ever
+  }
   if (cancelled_) {
     again_ = true;
   } else if (!loading_ && !weights_ready_) {
