@@ -1,12 +1,12 @@
 """bitctl chat through the transformers engine: the real program and its child, which outlives neither error nor end."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import peft
 import pytest
@@ -47,10 +47,10 @@ def greedy(model, messages, new, loaded=None):
 class Chat:
     """--jsonl, one message after the other."""
 
-    def __init__(self, bitctl, model, *options):
+    def __init__(self, bitctl, model, *options, **environment):
         self.process = subprocess.Popen(
             [bitctl, "chat", str(model), "--jsonl", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "BITCTL_PYTHON": sys.executable},
+            stderr=subprocess.PIPE, text=True, env={**os.environ, "BITCTL_PYTHON": sys.executable, **environment},
         )  # fmt: skip
 
     def send(self, text):
@@ -79,8 +79,8 @@ class Chat:
 def start(bitctl):
     chats = []
 
-    def start_chat(*arguments):
-        chats.append(Chat(bitctl, *arguments))
+    def start_chat(*arguments, **environment):
+        chats.append(Chat(bitctl, *arguments, **environment))
         return chats[-1]
 
     yield start_chat
@@ -127,11 +127,18 @@ def test_an_engine_that_is_killed_is_one_line(start, model):
     assert chat.process.wait(timeout=DEADLINE) == 1
 
 
-def test_nothing_outlives_a_chat_that_is_killed_while_it_loads(start, model):
-    chat = start(model)
-    engine = wait_for(chat.engine, "the engine")
+def test_nothing_outlives_a_chat_that_is_killed_while_it_loads(start, model, tmp_path):
+    """Also an engine that is busy for ever, and would never read the end of its socket."""
+    (tmp_path / "torch.py").write_text("open(%r, 'w')\nwhile True:\n    pass\n" % str(tmp_path / "busy"))
+    chat = start(model, PYTHONPATH=str(tmp_path))
+    wait_for((tmp_path / "busy").exists, "the engine")
+    engine = chat.engine()
     chat.process.kill()
-    wait_until_gone(engine)
+    try:
+        wait_until_gone(engine)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGKILL)
 
 
 def chat_of(bitctl, *arguments, **environment):
