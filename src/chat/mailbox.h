@@ -20,17 +20,16 @@ class Mailbox {
   int fd() const { return wake_.get(); }
 
   void post(T value) {
-    {
-      const std::lock_guard guard(mutex_);
-      values_.push_back(std::move(value));
-    }
-    ::eventfd_write(wake_.get(), 1);
+    const std::lock_guard guard(mutex_);
+    values_.push_back(std::move(value));
+    ::eventfd_write(wake_.get(), 1);  // under the lock: else a take() before it leaves a wake-up for nothing
   }
 
+  // Not empty where fd() is readable.
   std::vector<T> take() {
+    const std::lock_guard guard(mutex_);
     eventfd_t ignored = 0;
     ::eventfd_read(wake_.get(), &ignored);
-    const std::lock_guard guard(mutex_);
     return std::exchange(values_, {});
   }
 

@@ -294,11 +294,11 @@ std::string Repl::hint() const {
 void Repl::draw() {
   if (!terminal_.entered()) return;
   terminal_.write(screen_.draw(prompt_frame(composer_.editor().text(), composer_.editor().cursor(),
-                                             {.width = terminal_.width(),
-                                              .height = terminal_.height(),
-                                              .send_keys = send_keys(),
-                                              .hint = hint(),
-                                              .faint = faint_})));
+                                            {.width = terminal_.width(),
+                                             .height = terminal_.height(),
+                                             .send_keys = send_keys(),
+                                             .hint = hint(),
+                                             .faint = faint_})));
 }
 
 void Repl::say_log() {

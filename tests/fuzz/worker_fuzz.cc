@@ -91,7 +91,7 @@ class Chat : private SessionView {
   void run() {
     check(session_->start().has_value());
     act();
-    loop_.call_after(std::chrono::seconds(5), [this] { loop_.stop(); });  // where nobody waits for anybody
+    loop_.call_after(std::chrono::seconds(60), [] { check(false); });  // nobody waits for anybody
     loop_.run();
     session_->status();
     session_->stats();
