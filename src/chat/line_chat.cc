@@ -17,6 +17,8 @@ constexpr std::array<std::string_view, 6> kStates{"initializing", "downloading",
                                                   "ready",        "failed",      "not_available"};
 static_assert(kStates.size() == std::variant_size_v<decltype(Bootstrap::stage)>);
 
+constexpr size_t kMostWaiting = 100;  // prompts that have been read and not been asked
+
 double milliseconds(Duration duration) { return as_seconds(duration) * 1e3; }
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r") == std::string_view::npos; }
@@ -47,6 +49,8 @@ void LineChat::input(std::string_view bytes) {
   next();
 }
 
+bool LineChat::has_enough() const { return waiting_.size() >= kMostWaiting; }
+
 void LineChat::input_ended() {
   take_line(partial_);
   at_end_ = true;
@@ -75,6 +79,7 @@ void LineChat::next() {
     asked_ = true;
     session_.submit(message.content);
   }
+  if (!has_enough()) read_input();
   if (at_end_ && !asked_ && waiting_.empty()) end(failed_ ? kFailed : kOk);
 }
 

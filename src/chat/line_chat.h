@@ -30,6 +30,7 @@ class LineChat : public PipeChat {
 
   void input(std::string_view bytes) override;
   void input_ended() override;
+  bool has_enough() const override;
 
   void take_line(std::string_view line);
   void next();  // gives the next prompt to the session, or ends

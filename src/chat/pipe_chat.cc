@@ -59,25 +59,26 @@ int PipeChat::run() {
 }
 
 void PipeChat::read_input() {
+  if (reading_ || input_over_ || ended()) return;
+  reading_ = true;
   struct stat st {};
-  const bool may_wait = ::fstat(STDIN_FILENO, &st) == 0 &&
-                        (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || ::isatty(STDIN_FILENO));
-  if (!may_wait) {  // epoll refuses it
-    while (!exit_code_ && take_input()) loop_.run_once(Duration::zero());
-    return;
-  }
-  loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) {
-    if (!take_input()) loop_.unwatch(STDIN_FILENO);
-  });
+  input_may_wait_ = ::fstat(STDIN_FILENO, &st) == 0 &&
+                    (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || ::isatty(STDIN_FILENO));
+  if (input_may_wait_)
+    loop_.watch(STDIN_FILENO, EPOLLIN, [this](uint32_t) { read_some(); });
+  else
+    loop_.call_after(Duration::zero(), [this] { read_some(); });
 }
 
-bool PipeChat::take_input() {
+void PipeChat::read_some() {
   std::array<char, 65536> buffer;
   const ssize_t n = ::read(STDIN_FILENO, buffer.data(), buffer.size());
   if (n > 0) input({buffer.data(), static_cast<size_t>(n)});
-  if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) return true;
-  if (!exit_code_) input_ended();
-  return false;
+  input_over_ = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+  reading_ = !input_over_ && !has_enough() && !ended();
+  if (input_may_wait_ && !reading_) loop_.unwatch(STDIN_FILENO);
+  if (!input_may_wait_ && reading_) loop_.call_after(Duration::zero(), [this] { read_some(); });
+  if (input_over_ && !ended()) input_ended();
 }
 
 void PipeChat::end(int code) {

@@ -30,12 +30,15 @@ class PipeChat : protected SessionView {
   void progressed() override;  // each file as it begins; then the figures, now and then
 
   virtual bool wants_input() const { return true; }
+  // Input is read no further while this says so; the one that has had enough calls read_input() again.
+  virtual bool has_enough() const { return false; }
   virtual void input(std::string_view bytes) = 0;
   virtual void input_ended() = 0;
 
   void write(std::string_view text);  // to stdout; where it takes no more, this is the end
   void end(int code);                 // the first one counts; an open line of stdout is ended
   bool ended() const { return exit_code_.has_value(); }
+  void read_input();
 
   const ChatOptions options_;
   EventLoop loop_;
@@ -43,9 +46,11 @@ class PipeChat : protected SessionView {
   ChatSession session_;
 
  private:
-  void read_input();
-  bool take_input();  // false: it is at its end
+  void read_some();
 
+  bool input_may_wait_ = false;  // epoll takes nothing else
+  bool reading_ = false;
+  bool input_over_ = false;
   bool line_is_open_ = false;
   std::string told_;  // of a download
   Mono told_at_{};

@@ -43,6 +43,25 @@ def test_stdin_is_the_prompt_and_stdout_the_answer(model):
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_no_more_is_read_than_is_soon_asked(model, tmp_path):
+    command = [FAKE_CHAT, "chat", str(model), "--lines"]
+    env = {**os.environ, "BITCTL_PYTHON": sys.executable, "FAKE_GATE": str(tmp_path / "open")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
+        os.set_blocking(process.stdin.fileno(), False)
+        taken, quiet_since = 0, time.monotonic()
+        while time.monotonic() - quiet_since < 0.5 and taken < 10_000_000:
+            try:
+                taken += os.write(process.stdin.fileno(), b"hello, hello, hello\n" * 50)
+                quiet_since = time.monotonic()
+            except BlockingIOError:
+                time.sleep(0.01)
+        assert 100 * 20 < taken < 1_000_000, "what is not read waits in the pipe"
+        (tmp_path / "open").touch()
+        for _ in range(150):  # more than it had read
+            assert process.stdout.readline() == b"You said: hello, hello, hello\n"
+        process.kill()
+
+
 def test_an_answer_as_an_option(model):
     assert chat(model, "-p", "hello").stdout == "You said: hello\n"
     assert chat(model, "-p", "sum this up:", stdin="a text").stdout == "You said: sum this up:\na text\n"
