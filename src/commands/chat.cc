@@ -60,8 +60,8 @@ void add_chat_command(CLI::App& app, Action& action, ModelOpener opener) {
   auto no_mmap = std::make_shared<bool>(false);
   CLI::App* chat = app.add_subcommand("chat", "Talk to a model");
   chat->add_option(
-      "path", options->model.path,
-      "A .safetensors file, the folder of a model, a run, or a name in the Hugging Face cache; the "
+      "path,--model", options->model.path,
+      "A .safetensors file, the folder of a model, a run, or a name on the Hugging Face hub; the "
       "newest finished run where left out");
   chat->add_option("--step", options->model.step, "Of a run: the checkpoint of this step");
   chat->add_option("-p,--prompt", options->prompt,

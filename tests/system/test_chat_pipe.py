@@ -66,6 +66,7 @@ def test_an_answer_as_an_option(model):
     assert chat(model, "-p", "hello").stdout == "You said: hello\n"
     assert chat(model, "-p", "sum this up:", stdin="a text").stdout == "You said: sum this up:\na text\n"
     assert chat(model / "model.safetensors", "-p", "file").stdout == "You said: file\n"
+    assert chat("-p", "named", "--model", model).stdout == "You said: named\n"
 
 
 def test_an_answer_has_a_limit(model):
