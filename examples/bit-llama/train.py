@@ -1,4 +1,4 @@
-"""Bit-Llama: a Llama of 1.6 million ternary weights learns from conversations, in a few minutes on two cores.
+"""Bit-Llama: a Llama of 1.6 million ternary weights learns from conversations.
 
     bitctl train examples/bit-llama/config.yaml
     bitctl chat                                  # the floats that were learned, made ternary as they are loaded
