@@ -13,8 +13,6 @@ ModelConfig parse_llama_config(std::string_view config_json) {
   const Type type = config->rope.type;
   if (type != Type::plain && type != Type::linear && type != Type::llama3)
     refuse("config.json: rope_type is not implemented by this engine (known: default, linear, llama3)");
-  if (config->rope.rotated_part != 1)
-    refuse("config.json: partial_rotary_factor is not implemented by this engine");
   if (config->activation != Activation::silu)
     refuse("config.json: hidden_act is not implemented by this engine (known: silu)");
   return *config;

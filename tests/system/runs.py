@@ -146,6 +146,8 @@ class Run:
     def end(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(AssertionError):  # two at once are one to the kernel
+                wait_for(lambda: self.process.poll() is not None or "stop requested" in self.text(), "the first request", 5)
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(30)

@@ -62,6 +62,15 @@ def wait_until_gone(pids):
         time.sleep(0.01)
 
 
+def half_come(stall, terminal, tmp_path):
+    """The file that holds what the stalled download has brought so far, once that is nearly all that was sent."""
+    assert stall.reached.wait(PATIENCE)
+    [partial] = (tmp_path / "cache").rglob("*.incomplete")
+    while partial.stat().st_size < 900_000:
+        terminal.rest(0.05)
+    return partial
+
+
 def test_a_model_that_is_not_here_is_downloaded_and_answers(hub, environment, tmp_path):
     done = chat(environment, "org/tiny", "-p", "hello")
     assert (done.returncode, done.stdout) == (0, "You said: hello\n"), done.stderr
@@ -97,10 +106,7 @@ def test_ctrl_c_cancels_and_retry_goes_on_where_it_was(hub, start, tmp_path):
     stall = Stalls(at=1_000_000)
     hub.faults["GET", "model.safetensors"] = [stall]
     terminal = start()
-    assert stall.reached.wait(PATIENCE)
-    [partial] = (tmp_path / "cache").rglob("*.incomplete")
-    while partial.stat().st_size < 900_000:
-        terminal.rest(0.05)
+    partial = half_come(stall, terminal, tmp_path)
     workers = terminal.children()
     terminal.type("\x03")
     terminal.expect("✗ Failed: cancelled; what has come is kept")
@@ -118,10 +124,7 @@ def test_a_killed_chat_leaves_no_worker_and_the_next_one_goes_on(hub, start, tmp
     stall = Stalls(at=1_000_000)
     hub.faults["GET", "model.safetensors"] = [stall]
     terminal = start()
-    assert stall.reached.wait(PATIENCE)
-    [partial] = (tmp_path / "cache").rglob("*.incomplete")
-    while partial.stat().st_size < 900_000:
-        terminal.rest(0.05)
+    partial = half_come(stall, terminal, tmp_path)
     workers = terminal.children()
     assert len(workers) == 2
     terminal.kill(signal.SIGKILL)
@@ -152,7 +155,7 @@ def test_while_another_model_is_downloaded_the_old_one_answers(hub, start, tmp_p
     terminal.expect("✓ made ready")
     terminal.send("/model org/tiny")
     terminal.expect("⏳ Downloading org/tiny (first time only)...")
-    assert stall.reached.wait(PATIENCE)
+    half_come(stall, terminal, tmp_path)
     terminal.send("meanwhile")
     terminal.expect("You said: meanwhile")
     terminal.type("\x03")

@@ -172,7 +172,7 @@ LAUNCHER = "the command starts the script's Python itself, as launchers and shel
         ({"shell": "python train.py"}, LAUNCHER),
         ({"shell": "touch begun.$$; exec python train.py"}, LAUNCHER),
         ({"command": ["python", "-c", "import subprocess; subprocess.run(['python', 'train.py'])"]}, LAUNCHER),
-        ({"command": [sys.executable, "-c", "import sys; sys.path.insert(0, %r); exec(open('train.py').read())" % str(runs.ROOT / "python")]}, "PYTHONPATH does not reach the script"),
+        ({"command": [sys.executable, "-c", "import sys; sys.path.insert(0, %r); exec(open('train.py').read())" % str(runs.ROOT / "python")], "hook": "off"}, "PYTHONPATH does not reach the script"),
         ({"command": ["python", "train.py"]}, ""),
         ({"command": ["python", "-Sc", "exec(open('train.py').read())"]}, "python runs with -S"),
         ({"script": "train.py", "off": True}, "restart.warm is off"),

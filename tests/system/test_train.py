@@ -196,6 +196,7 @@ def test_a_second_train_of_the_same_name_is_refused_at_once(start, tmp_path, bit
     wait_for(lambda: runs.events_of(next((tmp_path / "runs").glob("sibling-*"), "/none"), "spawned"), "the sibling")
     for each in (run, sibling):
         each.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "stop requested" in each.text(), "the first request")  # two at once are one to the kernel
         each.process.send_signal(signal.SIGTERM)
         assert each.wait() == 75
 

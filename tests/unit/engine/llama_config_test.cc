@@ -27,7 +27,7 @@ INSTANTIATE_TEST_SUITE_P(
         Patch{"type", R"({"model_type": "qwen2"})", "model_type \"qwen2\" is not implemented (known: llama)"},
         Patch{"rope", R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})",
               "rope_type is not implemented by this engine"},
-        Patch{"partial", R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is not implemented"},
+        Patch{"partial", R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor 0.5 is not implemented"},
         Patch{"activation", R"({"hidden_act": "relu2"})", "hidden_act is not implemented by this engine"},
         Patch{"ternary", R"({"quantization_config": {"quant_method": "bitnet"}})",
               "quantization_config is not implemented by this engine"},
